@@ -1,0 +1,60 @@
+"""Pack 21 circles into a rectangle of perimeter 4."""
+import math
+import random
+
+COUNT = 21
+
+# EVOLVE-BLOCK-START
+SEED = 5
+MOVES = 524
+STEP = 0.07393
+MARGIN = 0.08527
+WIDTH = 1.051
+HEIGHT = 2 - WIDTH
+
+
+def place():
+    """Add centres one by one, each far from those before it."""
+    rng = random.Random(SEED)
+    points = []
+    for _ in range(COUNT):
+        tries = [(rng.uniform(MARGIN, 1 - MARGIN) * WIDTH,
+                  rng.uniform(MARGIN, 1 - MARGIN) * HEIGHT) for _ in range(30)]
+        points.append(max(tries, key=lambda t: min((math.dist(t, p) for p in points), default=1)))
+    return points
+
+
+def radii(points):
+    """Start from half gaps, then let each circle take what is left."""
+    result = []
+    for i, (x, y) in enumerate(points):
+        gaps = [math.dist((x, y), q) / 2 for j, q in enumerate(points) if j != i]
+        result.append(min(min(gaps), x, y, WIDTH - x, HEIGHT - y))
+    for i, (x, y) in enumerate(points):
+        room = [math.dist((x, y), q) - r for j, (q, r) in enumerate(zip(points, result)) if j != i]
+        result[i] = max(0.0, min(min(room), x, y, WIDTH - x, HEIGHT - y))
+    return result
+
+
+def refine(points):
+    """Move one centre at random, keep the move if the sum grows."""
+    rng = random.Random(SEED)
+    points, best = list(points), sum(radii(points))
+    for _ in range(MOVES):
+        i = rng.randrange(COUNT)
+        old = points[i]
+        points[i] = (min(WIDTH, max(0, old[0] + rng.gauss(0, STEP))),
+                     min(HEIGHT, max(0, old[1] + rng.gauss(0, STEP))))
+        total = sum(radii(points))
+        if total > best:
+            best = total
+        else:
+            points[i] = old
+    return points
+# EVOLVE-BLOCK-END
+
+
+def solve():
+    """Return the width, the height and a list of (x, y, radius)."""
+    points = refine(place())
+    return WIDTH, HEIGHT, [(x, y, r) for (x, y), r in zip(points, radii(points))]
