@@ -1,0 +1,22 @@
+-- Equal transitions of one task: same parent program, same child program, same response. The best stays:
+-- valid first, then the better score, then the earliest iteration, then the lowest program and id.
+-- $raw is 1 when programs are compared as logged, 0 when in canonical form. An evicted parent has no program;
+-- its candidate stands for it, so that such steps are equal only within a run.
+WITH keyed AS (
+  SELECT
+    t.*,
+    coalesce(CASE WHEN $raw = 1 THEN t.parent_raw_blake3 ELSE t.parent_program END, t.parent_candidate) AS parent_key,
+    CASE WHEN $raw = 1 THEN t.child_raw_blake3 ELSE t.child_program END AS child_key,
+    CASE WHEN t.direction = 'minimize' THEN -t.child_score ELSE t.child_score END AS goodness
+  FROM input.transitions t
+)
+SELECT
+  k.*,
+  count(*) OVER (PARTITION BY task, parent_key, child_key, response_id) AS multiplicity,
+  row_number() OVER best AS place,
+  first_value(transition_id) OVER best AS kept_id
+FROM keyed k
+WINDOW best AS (
+  PARTITION BY task, parent_key, child_key, response_id
+  ORDER BY child_valid DESC, goodness DESC NULLS LAST, iteration ASC NULLS LAST, child_program ASC, transition_id ASC
+)

@@ -1,0 +1,41 @@
+-- Outcome of each transition: the first rule that matches wins (the design's table, section 2). Scores are
+-- compared only between valid programs; equal means |d| <= max($absolute, $relative * max(|p|, |c|)).
+WITH signed AS (
+  SELECT
+    t.*,
+    CASE
+      WHEN NOT coalesce(t.parent_valid, FALSE) OR NOT t.child_valid THEN NULL
+      WHEN t.direction = 'maximize' THEN t.child_score - t.parent_score
+      WHEN t.direction = 'minimize' THEN t.parent_score - t.child_score
+    END AS delta,
+    greatest($absolute, $relative * greatest(abs(t.parent_score), abs(t.child_score))) AS tolerance
+  FROM input.transitions t
+),
+judged AS (
+  SELECT
+    s.*,
+    CASE
+      WHEN s.parent_valid IS NULL THEN 'systematic_error'
+      WHEN coalesce(s.parent_failure, '') IN ('timeout', 'infrastructure') THEN 'systematic_error'
+      WHEN coalesce(s.child_failure, '') IN ('timeout', 'infrastructure') THEN 'systematic_error'
+      WHEN NOT s.parent_valid AND NOT s.child_valid THEN 'unrecoverable'
+      WHEN s.parent_valid AND NOT s.child_valid THEN 'breakage'
+      WHEN NOT s.parent_valid AND s.child_valid THEN 'self_repair'
+      WHEN s.delta IS NULL THEN NULL
+      WHEN abs(s.delta) <= s.tolerance THEN 'unchanged'
+      WHEN s.delta > 0 THEN 'improvement'
+      ELSE 'regression'
+    END AS outcome
+  FROM signed s
+)
+SELECT
+  j.*,
+  CASE WHEN abs(j.parent_score) < 1e-12 THEN NULL ELSE j.delta / abs(j.parent_score) END AS relative_delta,
+  CASE j.outcome
+    WHEN 'self_repair' THEN 'improved'
+    WHEN 'improvement' THEN 'improved'
+    WHEN 'unchanged' THEN 'unchanged'
+    WHEN 'regression' THEN 'regressed'
+  END AS label
+FROM judged j
+ORDER BY transition_id

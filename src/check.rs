@@ -1,0 +1,175 @@
+//! Checks of a spec that need no data: sources exist, and every statement fits the tables that it will see.
+//!
+//! Columns are followed through the stages: each stage declares what it adds, a `sql` stage yields what its
+//! query yields. So a filter on a column that no stage makes is an error before anything runs.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::code::Code;
+use crate::contract::Contract;
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::spec::{Config, Diagnostic, Pipeline, Span, SpecError, Stage, TokenizerFrom, did_you_mean};
+use crate::sql::{Engine, Session, Width, views};
+use crate::stage;
+
+type Tables = BTreeMap<String, SchemaRef>;
+
+/// Memory of the engine that only plans.
+const PLANNING_MEMORY: u64 = 64 << 20;
+
+/// Reports every source that does not exist.
+pub fn sources(pipeline: &Pipeline) -> Result<()> {
+    let mut diagnostics = Vec::new();
+    for stage in &pipeline.stages {
+        let Config::Ingest(config) = &stage.config else { continue };
+        for source in config.sources.iter().filter(|source| !source.path.exists()) {
+            let message = format!("source `{}` does not exist", source.given);
+            let hint = format!("relative paths start at `{}`", pipeline.base.display());
+            diagnostics.push(Diagnostic::new(Code::MissingSource, source.span.clone(), message).with_hint(hint));
+        }
+    }
+    finish(pipeline, diagnostics)
+}
+
+/// Plans every statement of the spec against the columns that its inputs will have.
+pub fn statements(pipeline: &Pipeline, graph: &Graph) -> Result<()> {
+    let engine = Engine::new(1, PLANNING_MEMORY, &std::env::temp_dir())?;
+    let mut tables: BTreeMap<usize, Tables> = BTreeMap::new();
+    let mut diagnostics = Vec::new();
+    for &index in graph.order() {
+        let stage = &pipeline.stages[index];
+        let inputs: Vec<&Tables> = graph.inputs(index).iter().filter_map(|input| tables.get(input)).collect();
+        // After a mistake the stages behind it would only repeat it.
+        if inputs.len() < graph.inputs(index).len() {
+            continue;
+        }
+        let session = engine.session(Width::Narrow);
+        match after(stage, &inputs, &session) {
+            Ok(made) => {
+                tables.insert(index, made);
+            }
+            Err(diagnostic) => diagnostics.push(*diagnostic),
+        }
+    }
+    finish(pipeline, diagnostics)
+}
+
+fn finish(pipeline: &Pipeline, diagnostics: Vec<Diagnostic>) -> Result<()> {
+    if diagnostics.is_empty() {
+        return Ok(());
+    }
+    Err(SpecError { path: pipeline.path.clone(), text: pipeline.text.clone(), diagnostics }.into())
+}
+
+/// The tables of a stage's dataset, from those of its inputs; or what is wrong with the stage.
+fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tables, Box<Diagnostic>> {
+    let contract = |name: &str| (name.to_owned(), Contract::of(name).schema(&[]));
+    let main = inputs.first().copied().cloned().unwrap_or_default();
+    let needs = |table: &str, column: Option<&str>, span: &Span| match main.get(table) {
+        None => Err(Box::new(Diagnostic::new(
+            Code::MissingColumn,
+            span.clone(),
+            format!("stage `{}` reads the table `{table}`, which its input does not have", stage.name),
+        ))),
+        Some(schema) => match column.filter(|column| schema.column_with_name(column).is_none()) {
+            None => Ok(schema.clone()),
+            Some(column) => Err(Box::new(Diagnostic::new(
+                Code::MissingColumn,
+                span.clone(),
+                format!("stage `{}` needs the column `{column}` of `{table}`, which its input does not have", stage.name),
+            ))),
+        },
+    };
+    let extend = |table: &str, kind: &str, schema: &SchemaRef| (table.to_owned(), stage::extended(schema, table, kind));
+    let mut made = main.clone();
+    match &stage.config {
+        Config::Ingest(_) => {
+            made.extend(
+                ["runs", "programs", "texts", "candidates", "attempts", "transitions", "tasks", "objectives", "removed", "quarantine"]
+                    .map(contract),
+            );
+        }
+        Config::Dedup(config) => {
+            let schema = needs("transitions", None, &config.input.span)?;
+            made.extend([extend("transitions", "dedup", &schema)]);
+        }
+        Config::Label(config) => {
+            let schema = needs("transitions", None, &config.input.span)?;
+            made.extend([extend("transitions", "label", &schema)]);
+        }
+        Config::Filter(config) => {
+            let column = config.condition.is_none().then_some("outcome");
+            needs("transitions", column, &config.input.span)?;
+            declare(session, "input", &main, &config.input.span)?;
+            plan(session, &stage::judged(config), &stage.span, &main)?;
+        }
+        Config::Split(config) => {
+            let schema = needs("transitions", None, &config.input.span)?;
+            let tasks = needs("tasks", None, &config.input.span)?;
+            made.extend([extend("transitions", "split", &schema), extend("tasks", "split", &tasks)]);
+            made.extend([contract("splits"), contract("leaks")]);
+        }
+        Config::Tokenizer(tokenizer) => match &tokenizer.from {
+            TokenizerFrom::Path { .. } => made.clear(),
+            TokenizerFrom::Trained { input, .. } => {
+                needs("transitions", Some("response_id"), &input.span)?;
+                made.clear();
+            }
+        },
+        Config::Render(config) => {
+            needs("transitions", Some("response_id"), &config.input.span)?;
+            if inputs.get(1).is_some_and(|tables| !tables.is_empty()) {
+                let message = format!("`{}` is not a tokenizer stage", config.tokenizer.stage);
+                return Err(Box::new(Diagnostic::new(Code::BadValue, config.tokenizer.span.clone(), message)));
+            }
+            made.extend([contract("examples"), contract("removed")]);
+        }
+        Config::Sql(config) => {
+            for (input, tables) in config.inputs.iter().zip(inputs) {
+                declare(session, &input.stage, tables, &config.query_span)?;
+            }
+            let query = stage::trimmed(&config.query);
+            let all: Tables = inputs.iter().flat_map(|tables| (*tables).clone()).collect();
+            let schema = plan(session, query, &config.query_span, &all)?;
+            session.check_deterministic(query).map_err(|error| sql_mistake(&error, &config.query_span, &all))?;
+            if let Some(column) = config.key.iter().find(|column| schema.column_with_name(column).is_none()) {
+                let message = format!("`key` names the column `{column}`, which the query does not yield");
+                let names = schema.fields().iter().map(|field| field.name().as_str());
+                let hint = did_you_mean(column, names.collect::<Vec<_>>());
+                return Err(Box::new(
+                    Diagnostic::new(Code::MissingColumn, config.query_span.clone(), message).with_hint(hint),
+                ));
+            }
+            made.insert(config.table.clone(), stage::storable(&schema));
+        }
+    }
+    Ok(made)
+}
+
+fn declare(session: &Session<'_>, schema: &str, tables: &Tables, span: &Span) -> Result<(), Box<Diagnostic>> {
+    views::declare(session, schema, tables).map_err(|error| sql_mistake(&error, span, tables))
+}
+
+fn plan(session: &Session<'_>, query: &str, span: &Span, tables: &Tables) -> Result<SchemaRef, Box<Diagnostic>> {
+    session.columns_of(query).map_err(|error| sql_mistake(&error, span, tables))
+}
+
+/// The engine's complaint at the place of the statement, with the nearest column when a name is unknown.
+fn sql_mistake(error: &Error, span: &Span, tables: &Tables) -> Box<Diagnostic> {
+    let text = error.to_string();
+    let unknown = text.split("No field named ").nth(1).and_then(|rest| rest.split(['.', ' ']).next());
+    let hint = unknown.and_then(|name| {
+        let columns: Vec<&str> =
+            tables.values().flat_map(|schema| schema.fields().iter().map(|field| field.name().as_str())).collect();
+        crate::spec::nearest(name.trim_matches(['"', '`']), columns).map(|near| format!("did you mean `{near}`?"))
+    });
+    // DataFusion lists every column that it knows; one name is enough.
+    let message = match unknown {
+        Some(name) => format!("no column is named `{}`", name.trim_matches(['"', '`'])),
+        None => text,
+    };
+    Box::new(Diagnostic::new(Code::SpecSql, span.clone(), message).with_hint(hint.or_else(|| error.hint())))
+}

@@ -1,0 +1,149 @@
+//! `query`: SQL over a store, or over raw logs without one.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::output::print;
+use super::{BudgetArgs, StoreArgs};
+use crate::code::Code;
+use crate::engine::{self, Selection};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::spec;
+use crate::sql::format::Format;
+use crate::sql::{Engine, views};
+use crate::store::Store;
+
+#[derive(Args)]
+pub(super) struct Query {
+    /// The query, or @NAME for the file sql/NAME.sql
+    sql: Option<String>,
+    /// A file that holds the query
+    #[arg(short, long, value_name = "FILE", conflicts_with = "sql")]
+    file: Option<PathBuf>,
+    /// The store's folder
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// A spec; its store is read
+    #[arg(long, value_name = "SPEC", conflicts_with = "store")]
+    spec: Option<PathBuf>,
+    /// Raw logs, read for this query alone
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["store", "spec"])]
+    logs: Vec<PathBuf>,
+    /// The catalogue for raw logs
+    #[arg(long, value_name = "FILE", requires = "logs")]
+    tasks: Option<PathBuf>,
+    /// How results are printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Write results to a file instead
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print the plan instead of running it
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    budget: BudgetArgs,
+}
+
+impl Query {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let text = self.text()?;
+        let budget = self.budget.budget();
+        // The temporary store of raw logs lives as long as the query.
+        let (store, _temporary) = if self.logs.is_empty() {
+            let named = StoreArgs { store: self.store.clone(), spec: self.spec.clone() };
+            (named.open()?, None)
+        } else {
+            let (store, folder) = ingest(&self.logs, self.tasks.as_deref(), budget)?;
+            (store, Some(folder))
+        };
+        let build = store.latest_build()?;
+        let scratch = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
+        let engine = Engine::new(budget.threads, budget.memory, scratch.path())?;
+        let session = engine.session(views::Needed::by(&text).width());
+        views::bind_build(&session, &store, &build, &text)?;
+        if self.explain {
+            print(&session.explain(&text)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        match &self.output {
+            Some(path) => {
+                let mut file = File::create(path).map_err(Error::io("create", path))?;
+                self.format.write(&session, &text, &mut file)?;
+                file.flush().map_err(Error::io("write", path))?;
+            }
+            None => {
+                use std::io::IsTerminal;
+                let mut out = std::io::BufWriter::new(std::io::stdout());
+                if self.format == Format::Parquet && std::io::stdout().is_terminal() {
+                    return Err(Error::Usage("Parquet is not for a terminal; name a file with `--output`".to_owned()));
+                }
+                self.format.write(&session, &text, &mut out)?;
+                out.flush().map_err(Error::io("write", "the result"))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The query's text.
+    fn text(&self) -> Result<String> {
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|source| Error::Usage(format!("cannot read `{}`: {source}", path.display())))
+        };
+        let text = match (&self.sql, &self.file) {
+            (_, Some(path)) => read(path)?,
+            (Some(sql), None) => match sql.strip_prefix('@') {
+                Some(name) => read(&Path::new("sql").join(format!("{name}.sql")))?,
+                None => sql.clone(),
+            },
+            (None, None) => {
+                return Err(Error::Usage("write a query, as in `finch query --store DIR \"SELECT …\"`, or name a file with `-f`".to_owned()));
+            }
+        };
+        let text = text.trim().trim_end_matches(';').to_owned();
+        if text.is_empty() {
+            return Err(Error::Sql { reason: "the query is empty".to_owned(), code: Code::Query, hint: None });
+        }
+        Ok(text)
+    }
+}
+
+/// Ingests logs into a store of their own, which lives as long as the returned folder.
+pub(super) fn ingest(
+    logs: &[PathBuf],
+    tasks: Option<&Path>,
+    budget: engine::Budget,
+) -> Result<(Store, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
+    let sources: Result<Vec<toml::Value>> = logs
+        .iter()
+        .map(|path| {
+            let absolute = std::path::absolute(path).map_err(Error::io("resolve", path))?;
+            let text = absolute.to_str().ok_or_else(|| Error::Usage(format!("`{}` is not UTF-8", path.display())))?;
+            Ok(toml::Value::from(text))
+        })
+        .collect();
+    let mut pipeline = toml::Table::new();
+    pipeline.insert("store".to_owned(), "store".into());
+    if let Some(tasks) = tasks {
+        let absolute = std::path::absolute(tasks).map_err(Error::io("resolve", tasks))?;
+        pipeline.insert("tasks".to_owned(), absolute.to_string_lossy().into_owned().into());
+    }
+    let mut stage = toml::Table::new();
+    stage.insert("kind".to_owned(), "ingest".into());
+    stage.insert("sources".to_owned(), sources?.into());
+    stage.insert("max_quarantined".to_owned(), 1.0.into());
+    let mut stages = toml::Table::new();
+    stages.insert("logs".to_owned(), stage.into());
+    let mut document = toml::Table::new();
+    document.insert("pipeline".to_owned(), pipeline.into());
+    document.insert("stages".to_owned(), stages.into());
+    let pipeline = spec::parse(Path::new("command line"), &document.to_string(), folder.path())?;
+    engine::run(&pipeline, &Selection::default(), budget, &Progress::Quiet)?;
+    Ok((Store::open(&pipeline.store)?, folder))
+}

@@ -1,0 +1,199 @@
+//! `check`, `plan` and `run`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::output::{columns, print};
+use super::BudgetArgs;
+use crate::engine::{self, Built, Selection};
+use crate::error::{Error, Result};
+use crate::plan::{Action, Prepared, plan};
+use crate::progress::Progress;
+use crate::spec::{self, Pipeline};
+use crate::store::{Decision, Store};
+
+#[derive(Args)]
+pub(super) struct Check {
+    /// The spec
+    spec: PathBuf,
+}
+
+impl Check {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let pipeline = spec::read(&self.spec)?;
+        let prepared = Prepared::new(&pipeline)?;
+        let mut text = format!("{}: {} stages\n", self.spec.display(), pipeline.stages.len());
+        for (index, found) in &prepared.discoveries {
+            let files: usize = found.units.iter().map(|unit| unit.files.len()).sum();
+            text += &format!(
+                "{}: {} log folders with {files} files to read, {} files of unknown kind\n",
+                pipeline.stages[*index].name,
+                found.units.len(),
+                found.foreign.len()
+            );
+        }
+        print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Args)]
+pub(super) struct Plan {
+    /// The spec
+    spec: PathBuf,
+    /// Another store than the spec's
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plan {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let pipeline = read(&self.spec, self.store)?;
+        let prepared = Prepared::new(&pipeline)?;
+        let planned = plan(&prepared, &Store::peek(&pipeline.store))?;
+        if self.json {
+            print(&format!("{}\n", serde_json::json!(planned)))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let rows: Vec<Vec<String>> = planned
+            .iter()
+            .map(|stage| {
+                let action = match stage.action {
+                    Action::Reuse => "reuse",
+                    Action::Run => "run",
+                    Action::Depends => "run?",
+                };
+                vec![stage.stage.clone(), stage.kind.to_owned(), action.to_owned(), stage.why.clone()]
+            })
+            .collect();
+        let mut text = columns(&["stage", "kind", "action", "why"], &rows);
+        if planned.iter().all(|stage| stage.action == Action::Reuse) {
+            text += "nothing to do\n";
+        }
+        print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Args)]
+pub(super) struct Run {
+    /// The spec
+    spec: PathBuf,
+    /// Build this stage and what it needs, and nothing else
+    #[arg(long, value_name = "STAGE")]
+    only: Option<String>,
+    /// Compute this stage although its dataset is there, and compare the two
+    #[arg(long, value_name = "STAGE")]
+    force: Option<String>,
+    /// Another store than the spec's
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Print events as JSON lines on standard error
+    #[arg(long)]
+    log_json: bool,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    budget: BudgetArgs,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let pipeline = read(&self.spec, self.store.clone())?;
+        let selection = Selection { only: self.only, force: self.force };
+        let progress = match (self.log_json, self.quiet) {
+            (true, _) => Progress::Json,
+            (false, true) => Progress::Quiet,
+            (false, false) => Progress::Lines,
+        };
+        let built = engine::run(&pipeline, &selection, self.budget.budget(), &progress)?;
+        if progress == Progress::Lines {
+            print(&summary(&pipeline, &built, &self.spec, self.store.as_deref()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Reads a spec, with another store if one is named. A typed path is relative to where it was typed.
+fn read(path: &Path, store: Option<PathBuf>) -> Result<Pipeline> {
+    let mut pipeline = spec::read(path)?;
+    if let Some(store) = store {
+        if store.to_string_lossy().contains("://") {
+            return Err(Error::Usage("remote stores are not built yet; name a local folder".to_owned()));
+        }
+        pipeline.store = store;
+    }
+    Ok(pipeline)
+}
+
+/// What came in, what stayed, and why the rest did not.
+fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>) -> String {
+    let rows: Vec<Vec<String>> = built
+        .record
+        .stages
+        .iter()
+        .zip(&built.datasets)
+        .map(|(stage, (_, dataset))| {
+            let counts = &dataset.manifest.counts;
+            let show = |count: u64| if count == 0 { String::new() } else { count.to_string() };
+            vec![
+                stage.name.clone(),
+                stage.kind.clone(),
+                if stage.decision == Decision::Reuse { "reused" } else { "ran" }.to_owned(),
+                counts.input.to_string(),
+                show(counts.used),
+                show(counts.merged),
+                show(counts.removed),
+                show(counts.quarantined),
+                reasons(&counts.reasons),
+            ]
+        })
+        .collect();
+    let header = ["stage", "kind", "", "in", "used", "merged", "removed", "quarantined", "of which"];
+    let mut text = format!("\n{}", columns(&header, &rows));
+    let here = display_store(pipeline, store);
+    let computed = built.record.stages.iter().filter(|stage| stage.decision == Decision::Run).count();
+    text += &format!(
+        "\n{} of {} stages computed, {:.2} s; build {} in {here}\n",
+        computed,
+        built.record.stages.len(),
+        built.record.seconds,
+        built.record.build_id
+    );
+    text += "tables:";
+    let mut seen = Vec::new();
+    for (_, dataset) in &built.datasets {
+        for (name, table) in dataset.manifest.tables.iter().filter(|(_, table)| table.from.is_none()) {
+            if !seen.contains(name) && table.rows > 0 {
+                seen.push(name.clone());
+            }
+        }
+    }
+    text += &format!(" {}\n\ntry next:\n", seen.join(", "));
+    text += &format!(
+        "  finch query --store {here} \"SELECT outcome, count(*) AS steps FROM transitions GROUP BY 1 ORDER BY 2 DESC\"\n\
+         \x20 finch path --store {here} examples\n\
+         \x20 finch plan {}\n",
+        spec.display()
+    );
+    text
+}
+
+/// The store as a user would type it: relative to here when it is below here.
+fn display_store(pipeline: &Pipeline, store: Option<&Path>) -> String {
+    let path = store.unwrap_or(&pipeline.store);
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+fn reasons(reasons: &std::collections::BTreeMap<String, u64>) -> String {
+    let shown: Vec<String> =
+        reasons.iter().filter(|(_, count)| **count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+    shown.join(", ")
+}

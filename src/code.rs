@@ -1,0 +1,128 @@
+//! Stable error codes: what scripts match on and what `finch explain` describes.
+//!
+//! A code is never reused for another meaning. The hundreds say where the trouble is: 01 spec, 02 graph,
+//! 03 sources, 04 stages, 05 store, 06 SQL, 07 environment.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal,)+) => {
+        /// A stable error code, shown as `F0101`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum Code {
+            $($(#[doc = $doc])+ $name = $number,)+
+        }
+
+        impl Code {
+            /// All codes, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// What the code means, in one or two sentences.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The spec is not TOML.
+    Syntax = 101,
+    /// A key that finch does not know; unknown keys are errors, because a typing mistake must not change a dataset.
+    UnknownKey = 102,
+    /// A value has the wrong type.
+    WrongType = 103,
+    /// A key that must be there is missing.
+    MissingKey = 104,
+    /// A stage kind that finch does not know.
+    UnknownKind = 105,
+    /// A value is outside its range, or not one of the words that are allowed.
+    BadValue = 106,
+    /// DESIGN reserves this key or value for a later version.
+    NotYet = 107,
+    /// The spec cannot be read.
+    SpecUnreadable = 108,
+    /// A stage reads from a stage that is not in the spec.
+    UnknownInput = 201,
+    /// Stages read from each other in a circle.
+    Cycle = 202,
+    /// A stage reads a table or a column that its input does not have.
+    MissingColumn = 203,
+    /// SQL in the spec does not parse or does not fit the tables.
+    SpecSql = 204,
+    /// A source does not exist or cannot be read.
+    MissingSource = 301,
+    /// Nothing in the sources is a log that finch knows.
+    NothingRecognised = 302,
+    /// More records are unreadable than `max_quarantined` allows.
+    TooManyQuarantined = 303,
+    /// A file cannot be read.
+    UnreadableFile = 310,
+    /// A record ends in the middle; the file was probably cut off.
+    Truncated = 311,
+    /// A record is not JSON.
+    NotJson = 312,
+    /// A file looks like a log but is none that finch knows.
+    ForeignFile = 313,
+    /// A record lacks a field that its format requires, or has it with another type.
+    BadRecord = 314,
+    /// A candidate's program text is nowhere in the log.
+    NoProgram = 315,
+    /// A SQLite database is damaged or is not one.
+    BadDatabase = 316,
+    /// A record is larger than finch reads.
+    TooLarge = 317,
+    /// Records went missing inside a stage. This is a defect of finch.
+    NotConserved = 401,
+    /// A table's rows are not unique by its key.
+    DuplicateKey = 402,
+    /// A stage kept nothing.
+    EmptyOutput = 403,
+    /// An example is longer than `max_tokens` and `over_length` is `error`.
+    OverLength = 404,
+    /// A hold-out names a task that is neither in the logs nor in the catalogue.
+    UnknownTask = 405,
+    /// Content is on both sides of the split and `on_leak` is `error`.
+    Leak = 406,
+    /// A tokenizer cannot be loaded or trained.
+    BadTokenizer = 407,
+    /// A table could not be written or read.
+    Table = 408,
+    /// The store cannot be read or written.
+    StoreIo = 501,
+    /// A manifest is corrupt. It is never skipped.
+    BadManifest = 502,
+    /// A dataset's files do not match its manifest.
+    Damaged = 503,
+    /// The store holds no finished build.
+    NothingBuilt = 504,
+    /// A table that is not in the store.
+    UnknownTable = 505,
+    /// SQL that does not parse, does not fit the tables, or failed.
+    Query = 601,
+    /// A statement that would change something; queries only read.
+    ReadOnly = 602,
+    /// A command was used in a way that it does not understand.
+    Usage = 603,
+    /// Threads or memory could not be set up.
+    Environment = 701,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "F{:04}", *self as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_ordered_and_explained() {
+        assert!(Code::ALL.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(Code::ALL.iter().all(|code| code.meaning().ends_with('.')));
+        assert_eq!(Code::Syntax.to_string(), "F0101");
+    }
+}

@@ -1,0 +1,370 @@
+//! Finding logs: which files of a folder hold records, which scaffold wrote them, which belong together.
+//!
+//! A unit is the folder that one scaffold wrote into. It is identified by its content: the digests of the
+//! files that are read, under their paths inside the unit, and what the spec and the sidecar say of it. Moving
+//! or renaming a unit changes nothing; links are not followed, so a log cannot lead out of its source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use finch_core::{Digest, Kind};
+use rayon::prelude::*;
+
+use crate::catalog::Direction;
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::spec::{Ingest, SourceEntry, read_document};
+
+/// What a file is, to the readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// OpenEvolve: one program as JSON, from a checkpoint or a database folder.
+    OpenEvolveProgram,
+    /// OpenEvolve: an evolution trace, JSON lines (plain or gzip) or one JSON document.
+    OpenEvolveTrace,
+    /// ShinkaEvolve: a SQLite database.
+    ShinkaDatabase,
+    /// Looks like a log and is none that is known.
+    Foreign,
+}
+
+impl Format {
+    /// The scaffold that writes it.
+    pub fn scaffold(self) -> Option<&'static str> {
+        match self {
+            Self::OpenEvolveProgram | Self::OpenEvolveTrace => Some("openevolve"),
+            Self::ShinkaDatabase => Some("shinka"),
+            Self::Foreign => None,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::OpenEvolveProgram => "openevolve program",
+            Self::OpenEvolveTrace => "openevolve trace",
+            Self::ShinkaDatabase => "shinka database",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// A file to read.
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its path relative to the source entry, `/`-joined.
+    pub source: String,
+    /// Its path relative to the unit.
+    pub in_unit: String,
+    /// What it is.
+    pub format: Format,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Digest of its content, and of its write-ahead log's; `None` when it cannot be read.
+    pub digest: Option<Digest>,
+}
+
+/// What a `finch.toml` in a run folder says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sidecar {
+    /// The task.
+    pub task: Option<String>,
+    /// The logs' licence.
+    pub license: Option<String>,
+    /// Where the logs come from.
+    pub origin: Option<String>,
+    /// The metric to judge by.
+    pub score_key: Option<String>,
+    /// That metric's direction.
+    pub direction: Option<Direction>,
+}
+
+/// A folder that one scaffold wrote into.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Identifies the unit by its content.
+    pub digest: Digest,
+    /// The scaffold.
+    pub scaffold: &'static str,
+    /// The folder, relative to the source entry.
+    pub source: String,
+    /// The folder itself.
+    pub folder: PathBuf,
+    /// The task that the spec's source entry names.
+    pub task: Option<String>,
+    /// The licence that the spec's source entry names.
+    pub license: Option<String>,
+    /// The sidecar's words.
+    pub sidecar: Sidecar,
+    /// The files to read, by their path in the unit.
+    pub files: Vec<LogFile>,
+}
+
+/// Everything found in the sources of an ingest stage.
+#[derive(Clone, Debug, Default)]
+pub struct Discovery {
+    /// Units in the order of their digests, so that the order of sources does not matter.
+    pub units: Vec<Unit>,
+    /// Files that look like logs and are none that is known.
+    pub foreign: Vec<LogFile>,
+    /// Other files that hold no records: best programs, console logs, pictures.
+    pub ignored: u64,
+}
+
+impl Discovery {
+    /// Walks all sources of an ingest stage and hashes what will be read.
+    pub fn of(stage: &Ingest) -> Result<Self> {
+        let mut found = Self::default();
+        let mut seen = BTreeSet::new();
+        for entry in &stage.sources {
+            if !entry.path.exists() {
+                return Err(missing(entry));
+            }
+            found.walk_entry(entry, &mut seen)?;
+        }
+        found.units.sort_by_key(|unit| (unit.digest, unit.source.clone()));
+        found.foreign.sort_by_key(|file| (file.digest, file.source.clone()));
+        Ok(found)
+    }
+
+    /// Digest of everything that will be read, independent of where it lies.
+    pub fn digest(&self) -> Digest {
+        let mut fields = Kind::Unit.fields().text("sources");
+        for unit in &self.units {
+            fields = fields.digest(unit.digest);
+        }
+        for file in &self.foreign {
+            fields = fields.text("foreign").bytes(file.digest.as_ref().map_or(&[], |d| d.as_bytes()));
+        }
+        fields.finish()
+    }
+
+    fn walk_entry(&mut self, entry: &SourceEntry, seen: &mut BTreeSet<PathBuf>) -> Result<()> {
+        let mut files = Vec::new();
+        let root = if entry.path.is_dir() {
+            walk(&entry.path, &mut files)?;
+            entry.path.clone()
+        } else {
+            files.push(entry.path.clone());
+            entry.path.parent().map_or_else(PathBuf::new, Path::to_path_buf)
+        };
+        // A folder that is listed twice, or inside another one, is read once.
+        files.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+
+        let mut formats: Vec<(PathBuf, Format)> = Vec::new();
+        for path in files {
+            match classify(&path, entry.scaffold.as_deref()) {
+                Some(format) => formats.push((path, format)),
+                None => self.ignored += 1,
+            }
+        }
+        let program_roots: BTreeSet<PathBuf> = formats
+            .iter()
+            .filter(|(_, format)| *format == Format::OpenEvolveProgram)
+            .map(|(path, _)| program_root(path, &root))
+            .collect();
+        let mut groups: BTreeMap<(PathBuf, &'static str), Vec<LogFile>> = BTreeMap::new();
+        let files: Vec<(PathBuf, LogFile)> = formats
+            .into_par_iter()
+            .map(|(path, format)| {
+                let unit_root = match format {
+                    Format::OpenEvolveProgram => program_root(&path, &root),
+                    Format::OpenEvolveTrace => path
+                        .ancestors()
+                        .skip(1)
+                        .take_while(|folder| folder.starts_with(&root))
+                        .find(|folder| program_roots.contains(*folder))
+                        .or(path.parent())
+                        .map_or_else(|| root.clone(), Path::to_path_buf),
+                    Format::ShinkaDatabase | Format::Foreign => {
+                        path.parent().map_or_else(|| root.clone(), Path::to_path_buf)
+                    }
+                };
+                let file = LogFile {
+                    source: relative(&path, &root),
+                    in_unit: relative(&path, &unit_root),
+                    format,
+                    bytes: fs::metadata(&path).map_or(0, |meta| meta.len()),
+                    digest: hash(&path, format),
+                    path,
+                };
+                (unit_root, file)
+            })
+            .collect();
+        for (unit_root, file) in files {
+            match file.format.scaffold() {
+                Some(scaffold) => groups.entry((unit_root, scaffold)).or_default().push(file),
+                None => self.foreign.push(file),
+            }
+        }
+        for ((folder, scaffold), mut files) in groups {
+            files.sort_by(|a, b| a.in_unit.cmp(&b.in_unit));
+            let sidecar = sidecar(&folder, &root)?;
+            let digest = unit_digest(scaffold, entry, &sidecar, &files);
+            self.units.push(Unit {
+                digest,
+                scaffold,
+                source: relative(&folder, &root),
+                folder,
+                task: entry.task.clone(),
+                license: entry.license.clone(),
+                sidecar,
+                files,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn missing(entry: &SourceEntry) -> Error {
+    Error::Source { path: entry.given.clone(), reason: "does not exist".to_owned(), code: Code::MissingSource }
+}
+
+/// All files below a folder, in name order; links are skipped.
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .and_then(Iterator::collect::<Result<_, _>>)
+        .map_err(Error::io("list", folder))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let kind = entry.file_type().map_err(Error::io("examine", entry.path()))?;
+        if kind.is_dir() {
+            walk(&entry.path(), files)?;
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// What a file is; `None` for a file that holds no records.
+fn classify(path: &Path, scaffold: Option<&str>) -> Option<Format> {
+    let name = path.file_name()?.to_string_lossy();
+    let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy()).unwrap_or_default();
+    let wanted = |format: Format| match scaffold {
+        Some(scaffold) if format.scaffold() != Some(scaffold) => Format::Foreign,
+        _ => format,
+    };
+    let has = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
+    if has(&[".json"]) && folder == "programs" {
+        return Some(wanted(Format::OpenEvolveProgram));
+    }
+    if has(&[".sqlite", ".sqlite3", ".db"]) {
+        return (name != "prompts.sqlite").then(|| wanted(Format::ShinkaDatabase));
+    }
+    if !has(&[".json", ".jsonl", ".jsonl.gz"]) {
+        return None;
+    }
+    // Files of a known layout that repeat or summarise what the records say.
+    let known = ["metadata.json", "best_program_info.json", "meta_memory.json"];
+    let in_generation = path.ancestors().skip(1).filter_map(Path::file_name).any(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("gen_") || name == "artifacts" || name == "best"
+    });
+    if known.contains(&name.as_ref()) || in_generation {
+        return None;
+    }
+    Some(if is_trace(path) { wanted(Format::OpenEvolveTrace) } else { Format::Foreign })
+}
+
+/// Whether a file starts like an evolution trace. A line's ids come before its long fields.
+fn is_trace(path: &Path) -> bool {
+    let Ok(file) = fs::File::open(path) else { return false };
+    let mut head = Vec::new();
+    let limit = 64 << 10;
+    let read = if path.extension().is_some_and(|extension| extension == "gz") {
+        flate2::read::MultiGzDecoder::new(file).take(limit).read_to_end(&mut head)
+    } else {
+        file.take(limit).read_to_end(&mut head)
+    };
+    let has = |word: &[u8]| head.windows(word.len()).any(|window| window == word);
+    // A file that is cut inside its gzip stream still shows its head.
+    let _ = read;
+    has(b"\"parent_id\"") && has(b"\"child_id\"")
+}
+
+/// The unit of a program file: above `checkpoints/checkpoint_N/programs`, `checkpoint_N/programs` or
+/// `<database>/programs`, and never above the source.
+fn program_root(path: &Path, root: &Path) -> PathBuf {
+    let programs = path.parent().unwrap_or(root);
+    let holder = programs.parent().filter(|folder| folder.starts_with(root)).unwrap_or(root);
+    let above = |folder: &Path| folder.parent().filter(|up| up.starts_with(root)).map(Path::to_path_buf);
+    let named = |folder: &Path, prefix: &str| {
+        folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+    };
+    if named(holder, "checkpoint_") {
+        let up = above(holder).unwrap_or_else(|| root.to_path_buf());
+        return if named(&up, "checkpoints") { above(&up).unwrap_or(up) } else { up };
+    }
+    match above(holder) {
+        Some(up) if up.join("checkpoints").is_dir() => up,
+        _ => holder.to_path_buf(),
+    }
+}
+
+/// A path below a root, `/`-joined; a root itself is `.`.
+fn relative(path: &Path, root: &Path) -> String {
+    let rest = path.strip_prefix(root).unwrap_or(path);
+    let parts: Vec<_> = rest.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
+}
+
+/// A file's digest; a database's covers its write-ahead log, which may hold everything.
+fn hash(path: &Path, format: Format) -> Option<Digest> {
+    let plain = |path: &Path| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_mmap(path).ok()?;
+        Some(Digest::from_bytes(*hasher.finalize().as_bytes()))
+    };
+    let main = plain(path)?;
+    if format != Format::ShinkaDatabase {
+        return Some(main);
+    }
+    let log = plain(&super::shinka::beside(path, "-wal")).filter(|digest| *digest != Digest::of_bytes(b""));
+    Some(log.map_or(main, |log| Kind::Unit.fields().digest(main).digest(log).finish()))
+}
+
+fn unit_digest(scaffold: &str, entry: &SourceEntry, sidecar: &Sidecar, files: &[LogFile]) -> Digest {
+    let mut fields = Kind::Unit.fields().text(scaffold);
+    for word in [
+        entry.task.as_deref(),
+        entry.license.as_deref(),
+        sidecar.task.as_deref(),
+        sidecar.license.as_deref(),
+        sidecar.origin.as_deref(),
+        sidecar.score_key.as_deref(),
+        sidecar.direction.map(Direction::word),
+    ] {
+        // A presence byte tells an absent word from an empty one.
+        fields = fields.int(u64::from(word.is_some())).text(word.unwrap_or(""));
+    }
+    for file in files {
+        fields = fields.text(file.format.word()).text(&file.in_unit);
+        fields = fields.bytes(file.digest.as_ref().map_or(&[], |digest| digest.as_bytes()));
+    }
+    fields.finish()
+}
+
+/// The sidecar of a unit: the nearest `finch.toml` from its folder up to the source.
+fn sidecar(folder: &Path, root: &Path) -> Result<Sidecar> {
+    let found = folder
+        .ancestors()
+        .take_while(|folder| folder.starts_with(root))
+        .map(|folder| folder.join("finch.toml"))
+        .find(|path| path.is_file());
+    let Some(path) = found else { return Ok(Sidecar::default()) };
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let sidecar = read_document(&path, &text, "the sidecar", |reader| {
+        Some(Sidecar {
+            task: reader.text("task"),
+            license: reader.text("license"),
+            origin: reader.text("origin"),
+            score_key: reader.text("score_key"),
+            direction: reader.choice("direction", &Direction::WORDS),
+        })
+    })?;
+    Ok(sidecar)
+}

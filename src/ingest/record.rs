@@ -1,0 +1,151 @@
+//! A record: one mention of a candidate in a log, with its long texts replaced by their digests.
+
+use std::path::Path;
+
+use finch_core::{Digest, Kind};
+use serde_json::{Map, Value};
+
+use super::discover::LogFile;
+use crate::code::Code;
+
+/// A program as a record refers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramRef {
+    /// Digest of the canonical text.
+    pub id: Digest,
+    /// Plain BLAKE3 of the text as logged.
+    pub raw: Digest,
+}
+
+/// One mention of a candidate.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// The scaffold's own id.
+    pub native_id: String,
+    /// Ids of the parents; several after a crossover.
+    pub parents: Vec<String>,
+    /// Set when this is a migrant or an island copy of another candidate.
+    pub copy_of: Option<String>,
+    /// True when the candidate is known only as somebody's parent.
+    pub stub: bool,
+    /// The program, where the record holds it.
+    pub program: Option<ProgramRef>,
+    /// The scaffold's iteration.
+    pub iteration: Option<i64>,
+    /// The island.
+    pub island: Option<i64>,
+    /// The scaffold's generation.
+    pub generation: Option<i64>,
+    /// What the evaluator reported, canonical.
+    pub metrics: Map<String, Value>,
+    /// What the child's record says of its parent.
+    pub parent_metrics: Map<String, Value>,
+    /// The scaffold's own verdict, where it has one.
+    pub correct: Option<bool>,
+    /// Error text that is not among the metrics.
+    pub error: Option<String>,
+    /// The evaluator's messages.
+    pub feedback: Option<Digest>,
+    /// Evaluation time.
+    pub eval_seconds: Option<f64>,
+    /// Microseconds since 1970.
+    pub created_at: Option<i64>,
+    /// The system prompt.
+    pub system_prompt: Option<Digest>,
+    /// The user prompt.
+    pub user_prompt: Option<Digest>,
+    /// The model's thinking.
+    pub reasoning: Option<Digest>,
+    /// The model's answer after the thinking.
+    pub response: Option<Digest>,
+    /// How the answer edits the parent, by content.
+    pub operator: Option<&'static str>,
+    /// The model that answered.
+    pub model: Option<String>,
+    /// Its temperature.
+    pub temperature: Option<f64>,
+    /// Tokens, as the log counts them.
+    pub prompt_tokens: Option<i64>,
+    /// Tokens, as the log counts them.
+    pub completion_tokens: Option<i64>,
+    /// US dollars, as the log states them.
+    pub cost: Option<f64>,
+    /// Other candidates that the prompt showed.
+    pub inspirations: Vec<String>,
+    /// The file, relative to the source entry.
+    pub source: String,
+    /// Byte offset or row id in it.
+    pub offset: u64,
+    /// Digest of the record's bytes: breaks ties by content, never by path.
+    pub digest: Option<Digest>,
+}
+
+/// A record that could not be read.
+#[derive(Clone, Debug)]
+pub struct Quarantined {
+    /// What is wrong, as a code.
+    pub code: Code,
+    /// What is wrong, in words.
+    pub reason: String,
+    /// Size of the record.
+    pub bytes: u64,
+    /// Its first bytes.
+    pub excerpt: String,
+    /// The file, relative to the source entry.
+    pub source: String,
+    /// Byte offset or row id in it.
+    pub offset: u64,
+    /// Digest of the record.
+    pub digest: Digest,
+}
+
+/// Everything that one file yields.
+#[derive(Debug, Default)]
+pub struct FileLog {
+    /// Mentions of candidates.
+    pub records: Vec<Record>,
+    /// What could not be read.
+    pub quarantined: Vec<Quarantined>,
+}
+
+impl Quarantined {
+    /// A quarantined stretch of a file.
+    pub fn new(code: Code, reason: impl Into<String>, file: &LogFile, offset: u64, bytes: &[u8]) -> Self {
+        let head = &bytes[..bytes.len().min(200)];
+        Self {
+            code,
+            reason: reason.into(),
+            bytes: bytes.len() as u64,
+            excerpt: String::from_utf8_lossy(head).into_owned(),
+            source: file.source.clone(),
+            offset,
+            digest: Digest::of_bytes(bytes),
+        }
+    }
+
+    /// A quarantined file that was not read, or not to its end.
+    pub fn file(code: Code, reason: impl Into<String>, file: &LogFile) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+            bytes: file.bytes,
+            excerpt: String::new(),
+            source: file.source.clone(),
+            offset: 0,
+            digest: file.digest.unwrap_or_else(|| Kind::Quarantine.of_text(&file.source)),
+        }
+    }
+}
+
+/// A file that looks like a log and is none that finch knows.
+pub(super) fn foreign(file: &LogFile) -> FileLog {
+    let extension = Path::new(&file.source).extension().and_then(|e| e.to_str()).unwrap_or("");
+    let reason = format!("a .{extension} file that is no log finch knows");
+    FileLog { records: vec![], quarantined: vec![Quarantined::file(Code::ForeignFile, reason, file)] }
+}
+
+/// Unix seconds, as scaffolds stamp them, in microseconds.
+pub(super) fn micros(seconds: f64) -> Option<i64> {
+    let micros = seconds * 1e6;
+    (micros.is_finite() && micros.abs() < 9e18).then_some(micros.round() as i64)
+}

@@ -1,0 +1,256 @@
+//! ShinkaEvolve: a SQLite database of programs, both generations of its schema.
+//!
+//! A committed database is often a 4 kB file beside a write-ahead log that holds everything, and opening it
+//! where it lies would either miss the log or write to the source. Database and log are copied to a temporary
+//! folder and opened there, with SQLite told to trust nothing in the schema.
+
+use std::path::{Path, PathBuf};
+
+use finch_core::Digest;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row, config::DbConfig};
+use serde_json::{Map, Value};
+
+use super::discover::LogFile;
+use super::json;
+use super::openevolve::read_answer;
+use super::record::{FileLog, Quarantined, Record, micros};
+use super::scratch::Scratch;
+use crate::code::Code;
+use crate::error::{Error, Result};
+
+/// Columns that a candidate cannot do without.
+const REQUIRED: [&str; 4] = ["id", "code", "parent_id", "combined_score"];
+
+/// Reads one database.
+pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
+    let mut log = FileLog::default();
+    if file.bytes == 0 && !beside(&file.path, "-wal").exists() {
+        return Ok(log);
+    }
+    let folder = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
+    if let Err(error) = copy(&file.path, folder.path()) {
+        log.quarantined.push(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
+        return Ok(log);
+    }
+    if let Err(error) = read_rows(folder.path(), file, scratch, &mut log)? {
+        log.quarantined.push(error);
+    }
+    Ok(log)
+}
+
+/// A database's companion file.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Copies the database and its log; the shared-memory index is rebuilt and may be stale, so it stays.
+fn copy(path: &Path, folder: &Path) -> std::io::Result<()> {
+    std::fs::copy(path, folder.join("db"))?;
+    let log = beside(path, "-wal");
+    if log.exists() {
+        std::fs::copy(log, folder.join("db-wal"))?;
+    }
+    Ok(())
+}
+
+/// Reads all rows; what makes the whole database unreadable is the inner error.
+fn read_rows(
+    folder: &Path,
+    file: &LogFile,
+    scratch: &Scratch,
+    log: &mut FileLog,
+) -> Result<Result<(), Quarantined>> {
+    let damaged = |error: rusqlite::Error| Quarantined::file(Code::BadDatabase, error.to_string(), file);
+    let opened = Connection::open(folder.join("db")).and_then(|database| {
+        database.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        database.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        let columns: Vec<String> = database
+            .prepare("SELECT name FROM pragma_table_info('programs')")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let kind: Option<String> = database
+            .prepare("SELECT type FROM sqlite_master WHERE name = 'programs'")?
+            .query_map([], |row| row.get(0))?
+            .next()
+            .transpose()?;
+        Ok((database, columns, kind))
+    });
+    let (database, columns, kind) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return Ok(Err(damaged(error))),
+    };
+    if kind.as_deref() != Some("table") || !REQUIRED.iter().all(|name| columns.iter().any(|c| c == name)) {
+        let reason = "a SQLite database without ShinkaEvolve's table `programs`";
+        return Ok(Err(Quarantined::file(Code::ForeignFile, reason, file)));
+    }
+    let mut statement = match database.prepare("SELECT rowid AS finch_row, * FROM programs ORDER BY rowid") {
+        Ok(statement) => statement,
+        Err(error) => return Ok(Err(damaged(error))),
+    };
+    let mut rows = match statement.query([]) {
+        Ok(rows) => rows,
+        Err(error) => return Ok(Err(damaged(error))),
+    };
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => {
+                let cells = Cells::read(row, &columns);
+                let offset = cells.integer("finch_row").unwrap_or(0) as u64;
+                let digest = cells.digest();
+                match candidate(&cells, scratch)? {
+                    Ok(record) => {
+                        let source = file.source.clone();
+                        log.records.push(Record { source, offset, digest: Some(digest), ..record });
+                    }
+                    Err(reason) => {
+                        let bytes = cells.text("code").unwrap_or_default();
+                        let mut bad = Quarantined::new(Code::BadRecord, reason, file, offset, bytes.as_bytes());
+                        bad.digest = digest;
+                        log.quarantined.push(bad);
+                    }
+                }
+            }
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(damaged(error))),
+        }
+    }
+}
+
+/// The cells of a row by column name. SQLite types values, not columns, so each is read as what it is.
+struct Cells(Map<String, Value>);
+
+impl Cells {
+    fn read(row: &Row<'_>, columns: &[String]) -> Self {
+        let mut cells = Map::new();
+        for name in columns.iter().map(String::as_str).chain(["finch_row"]) {
+            // Embeddings are 20 kB of numbers a row, and nothing reads them.
+            if name.starts_with("embedding") {
+                continue;
+            }
+            let value = match row.get_ref(name) {
+                Ok(ValueRef::Integer(number)) => Value::from(number),
+                Ok(ValueRef::Real(number)) => {
+                    serde_json::Number::from_f64(number).map_or_else(|| Value::from(number.to_string()), Value::Number)
+                }
+                Ok(ValueRef::Text(bytes)) => Value::from(String::from_utf8_lossy(bytes).into_owned()),
+                Ok(ValueRef::Null | ValueRef::Blob(_)) | Err(_) => Value::Null,
+            };
+            cells.insert(name.to_owned(), value);
+        }
+        Self(cells)
+    }
+
+    /// Digest of the row's content, without its place in the database.
+    fn digest(&self) -> Digest {
+        let mut cells = self.0.clone();
+        cells.remove("finch_row");
+        Digest::of_bytes(finch_core::manifest::canonical_json(&Value::Object(cells)).as_bytes())
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        json::text(&self.0, name).map(str::to_owned)
+    }
+
+    fn integer(&self, name: &str) -> Option<i64> {
+        json::integer(&self.0, name)
+    }
+
+    /// A cell that holds JSON as text.
+    fn json(&self, name: &str) -> Option<Value> {
+        json::parse(json::text(&self.0, name)?.as_bytes()).ok()
+    }
+
+    fn object(&self, name: &str) -> Map<String, Value> {
+        match self.json(name) {
+            Some(Value::Object(object)) => object,
+            _ => Map::new(),
+        }
+    }
+
+    fn ids(&self, name: &str) -> Vec<String> {
+        match self.json(name) {
+            Some(Value::Array(items)) => {
+                items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A row as a record, or why it is none.
+fn candidate(cells: &Cells, scratch: &Scratch) -> Result<Result<Record, String>> {
+    let Some(native_id) = json::id(&cells.0, "id") else { return Ok(Err("no `id`".to_owned())) };
+    let Some(code) = cells.text("code") else { return Ok(Err("no `code`".to_owned())) };
+    let metadata = cells.object("metadata");
+    let copy = metadata.get("_is_island_copy").and_then(Value::as_bool).unwrap_or(false);
+    let llm = json::object(&metadata, "llm_result");
+    let kwargs = json::object(&llm, "kwargs");
+    let score = cells.0.get("combined_score").cloned().unwrap_or(Value::Null);
+    let correct = cells.integer("correct").map(|flag| flag != 0);
+
+    // Public metrics are the task's own and keep their names; the scaffold's words go beside them.
+    let mut metrics = cells.object("public_metrics");
+    metrics.insert("combined_score".to_owned(), score);
+    if let Some(correct) = correct {
+        metrics.insert("correct".to_owned(), Value::from(correct));
+    }
+    let private = cells.object("private_metrics");
+    if !private.is_empty() {
+        metrics.insert("private".to_owned(), Value::Object(private));
+    }
+
+    let output = ["stderr_log", "stdout_log"].map(|name| json::text(&metadata, name).unwrap_or(""));
+    let feedback = cells.text("text_feedback").unwrap_or_default();
+    let inspirations = ["archive_inspiration_ids", "top_k_inspiration_ids"].map(|name| cells.ids(name)).concat();
+    let mut record = Record {
+        copy_of: json::id(&metadata, "_original_program_id").filter(|_| copy),
+        parents: json::id(&cells.0, "parent_id").into_iter().filter(|_| !copy).collect(),
+        program: Some(scratch.program(&code, &cells.text("language").unwrap_or_else(|| "unknown".to_owned()))?),
+        iteration: cells.integer("generation"),
+        generation: cells.integer("generation"),
+        island: cells.integer("island_idx"),
+        metrics,
+        correct,
+        error: (correct == Some(false)).then(|| format!("{feedback}\n{}\n{}", output[0], output[1])),
+        feedback: scratch.text(if feedback.is_empty() { output[0] } else { &feedback })?,
+        eval_seconds: json::float(&metadata, "compute_time"),
+        created_at: json::float(&cells.0, "timestamp").and_then(micros),
+        system_prompt: scratch.text(json::text(&llm, "system_msg").unwrap_or(""))?,
+        user_prompt: scratch.text(json::text(&llm, "msg").unwrap_or(""))?,
+        model: json::text(&llm, "model_name").or(json::text(&metadata, "model_name")).map(model_name),
+        temperature: json::float(&kwargs, "temperature").or(json::float(&metadata, "temperature")),
+        prompt_tokens: json::integer(&llm, "input_tokens"),
+        completion_tokens: json::integer(&llm, "output_tokens"),
+        cost: json::float(&llm, "cost").or(json::float(&metadata, "api_costs")),
+        inspirations,
+        native_id,
+        ..Record::default()
+    };
+    if let Some(content) = json::text(&llm, "content") {
+        read_answer(content, &mut record, scratch)?;
+        if let Some(thought) = json::text(&llm, "thought").filter(|thought| !thought.trim().is_empty()) {
+            record.reasoning = scratch.text(thought)?;
+        }
+    }
+    Ok(Ok(record))
+}
+
+/// A model's name without the address that served it: `local/name@http://host:1/v1` is `name`.
+fn model_name(name: &str) -> String {
+    let name = name.strip_prefix("local/").unwrap_or(name);
+    name.split_once("@http").map_or(name, |(name, _)| name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::model_name;
+
+    #[test]
+    fn addresses_do_not_stay_in_model_names() {
+        assert_eq!(model_name("local/qwen:7b@http://localhost:11434/v1"), "qwen:7b");
+        assert_eq!(model_name("gpt-5"), "gpt-5");
+    }
+}

@@ -1,0 +1,7 @@
+//! The `finch` program; everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    finch::cli::main()
+}

@@ -1,0 +1,201 @@
+//! What would run, and why: fingerprints, and what changed since the last build.
+//!
+//! A fingerprint covers a stage's code version, its resolved parameters and the `rows` digests of its inputs,
+//! and nothing else: not names, paths, threads, or the store. A dataset with that fingerprint is never computed
+//! twice. Because inputs count by what their rows say, a stage that ran again and came out the same leaves
+//! everything after it untouched.
+
+use std::collections::BTreeMap;
+
+use finch_core::manifest::canonical_json;
+use finch_core::{Digest, Kind};
+
+use crate::catalog::Catalog;
+use crate::check;
+use crate::code::Code;
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::ingest::Discovery;
+use crate::spec::{Config, Diagnostic, Pipeline, TokenizerFrom};
+use crate::stage::code_version;
+use crate::store::{Dataset, StageRecord, Store};
+
+/// A pipeline with everything from outside looked at: the catalogue read, logs found and hashed, files hashed.
+pub struct Prepared<'a> {
+    /// The spec.
+    pub pipeline: &'a Pipeline,
+    /// The order of stages.
+    pub graph: Graph,
+    /// The task catalogue.
+    pub catalog: Catalog,
+    /// What each ingest stage would read.
+    pub discoveries: BTreeMap<usize, Discovery>,
+    /// Digests of files that parameters name.
+    files: BTreeMap<usize, Digest>,
+}
+
+/// What a fingerprint is made of, by name: `code`, `parameter.<name>`, `input.<n>`, `outside.<what>`.
+pub type Parts = BTreeMap<String, String>;
+
+impl<'a> Prepared<'a> {
+    /// Checks the spec against itself and the world; nothing runs and nothing is written.
+    pub fn new(pipeline: &'a Pipeline) -> Result<Self> {
+        let graph = Graph::new(pipeline)?;
+        check::statements(pipeline, &graph)?;
+        let catalog = match &pipeline.tasks {
+            Some(path) => Catalog::read(path)?,
+            None => Catalog::default(),
+        };
+        let mut discoveries = BTreeMap::new();
+        let mut files = BTreeMap::new();
+        check::sources(pipeline)?;
+        for (index, stage) in pipeline.stages.iter().enumerate() {
+            match &stage.config {
+                Config::Ingest(config) => {
+                    discoveries.insert(index, Discovery::of(config)?);
+                }
+                Config::Tokenizer(tokenizer) => {
+                    if let TokenizerFrom::Path { path, span } = &tokenizer.from {
+                        let bytes = std::fs::read(path).map_err(|error| {
+                            let message = format!("cannot read the tokenizer: {error}");
+                            pipeline.error(Diagnostic::new(Code::MissingSource, span.clone(), message))
+                        })?;
+                        files.insert(index, Digest::of_bytes(&bytes));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { pipeline, graph, catalog, discoveries, files })
+    }
+
+    /// The parts of a stage's fingerprint, given its inputs.
+    pub fn parts(&self, index: usize, inputs: &[&Dataset]) -> Parts {
+        let config = &self.pipeline.stages[index].config;
+        let mut parts = Parts::new();
+        parts.insert("code".to_owned(), format!("{} {}", config.kind(), code_version(config.kind())));
+        if let serde_json::Value::Object(parameters) = parameters(config) {
+            for (name, value) in parameters {
+                parts.insert(format!("parameter.{name}"), canonical_json(&value));
+            }
+        }
+        for (n, input) in inputs.iter().enumerate() {
+            parts.insert(format!("input.{n}"), input.manifest.rows.to_string());
+        }
+        let seed = self.pipeline.seed.to_string();
+        match config {
+            Config::Ingest(_) => {
+                if let Some(discovery) = self.discoveries.get(&index) {
+                    parts.insert("outside.sources".to_owned(), discovery.digest().to_string());
+                }
+                parts.insert("outside.catalogue".to_owned(), self.catalog.ingest_digest().to_string());
+                parts.insert("pipeline.sample".to_owned(), self.pipeline.sample.to_string());
+                if self.pipeline.sample < 1.0 {
+                    parts.insert("pipeline.seed".to_owned(), seed);
+                }
+            }
+            Config::Split(_) => {
+                parts.insert("pipeline.seed".to_owned(), seed);
+                parts.insert("outside.alias_groups".to_owned(), self.catalog.alias_digest().to_string());
+            }
+            _ => {}
+        }
+        if let Some(file) = self.files.get(&index) {
+            parts.insert("outside.file".to_owned(), file.to_string());
+        }
+        parts
+    }
+}
+
+/// A stage's parameters as the manifest writes them, defaults included.
+pub fn parameters(config: &Config) -> serde_json::Value {
+    serde_json::to_value(config).unwrap_or(serde_json::Value::Null)
+}
+
+/// The digest of a stage's parts.
+pub fn fingerprint(parts: &Parts) -> Digest {
+    let fields = Kind::Fingerprint.fields().text("stage");
+    parts.iter().fold(fields, |fields, (name, value)| fields.text(name).text(value)).finish()
+}
+
+/// What will happen to a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Its dataset is in the store.
+    Reuse,
+    /// It must be computed.
+    Run,
+    /// It must be computed, unless what it reads comes out unchanged.
+    Depends,
+}
+
+/// A stage in a plan.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Planned {
+    /// The stage.
+    pub stage: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What will happen.
+    pub action: Action,
+    /// Why.
+    pub why: String,
+    /// Its dataset, when it is known already.
+    pub fingerprint: Option<Digest>,
+}
+
+/// The plan of a pipeline on a store.
+pub fn plan(prepared: &Prepared<'_>, store: &Store) -> Result<Vec<Planned>> {
+    let last = store.builds()?.into_iter().next_back();
+    let mut datasets: BTreeMap<usize, Dataset> = BTreeMap::new();
+    let mut planned = Vec::new();
+    for &index in prepared.graph.order() {
+        let stage = &prepared.pipeline.stages[index];
+        let inputs: Vec<&Dataset> =
+            prepared.graph.inputs(index).iter().filter_map(|input| datasets.get(input)).collect();
+        let kind = stage.config.kind();
+        if inputs.len() < prepared.graph.inputs(index).len() {
+            let waits = prepared.graph.inputs(index).iter().find(|input| !datasets.contains_key(input));
+            let name = waits.map_or("", |&input| prepared.pipeline.stages[input].name.as_str());
+            let why = format!("reads `{name}`, which must run first");
+            planned.push(Planned { stage: stage.name.clone(), kind, action: Action::Depends, why, fingerprint: None });
+            continue;
+        }
+        let parts = prepared.parts(index, &inputs);
+        let fingerprint = fingerprint(&parts);
+        let before = last.as_ref().and_then(|build| build.stage(&stage.name));
+        let (action, why) = match store.dataset(fingerprint)? {
+            Some(dataset) => {
+                datasets.insert(index, dataset);
+                (Action::Reuse, "its dataset is in the store".to_owned())
+            }
+            None => (Action::Run, what_changed(&parts, before)),
+        };
+        planned.push(Planned { stage: stage.name.clone(), kind, action, why, fingerprint: Some(fingerprint) });
+    }
+    Ok(planned)
+}
+
+/// The first part that differs from the last build of a stage, old against new.
+pub fn what_changed(parts: &Parts, before: Option<&StageRecord>) -> String {
+    let Some(before) = before else { return "it was never built here".to_owned() };
+    let short = |value: &str| {
+        let digest = value.parse::<Digest>().map(|digest| digest.short());
+        let text = digest.unwrap_or_else(|_| value.chars().take(60).collect());
+        if text.is_empty() { "nothing".to_owned() } else { text }
+    };
+    for (name, new) in parts {
+        match before.parts.get(name) {
+            Some(old) if old == new => {}
+            old => {
+                let old = old.map_or("nothing".to_owned(), |old| short(old));
+                return format!("`{name}` changed: {old} -> {}", short(new));
+            }
+        }
+    }
+    match before.parts.keys().find(|name| !parts.contains_key(*name)) {
+        Some(gone) => format!("`{gone}` is gone"),
+        None => "its dataset is not in the store".to_owned(),
+    }
+}

@@ -1,0 +1,136 @@
+//! The spec: a TOML file that says everything that affects the result.
+//!
+//! Reading has two levels. [`read`] checks keys, types and words and yields a [`Pipeline`] of plain values,
+//! with all mistakes of one file reported together. Whether the stages fit each other is the graph's business,
+//! and whether the sources exist is the plan's.
+
+mod diagnostic;
+mod reader;
+mod stages;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use diagnostic::{did_you_mean, nearest};
+pub use diagnostic::{Diagnostic, Span, SpecError};
+pub(crate) use reader::{Reader, read_document};
+pub use stages::{
+    Config, Dedup, Exact, Filter, Ingest, Label, OnLeak, OverLength, PerTask, Render, SourceEntry, Split, Sql,
+    Tokenizer, TokenizerFrom, ValidationRuns,
+};
+
+use crate::code::Code;
+use crate::error::Result;
+
+/// A checked spec.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// The pipeline's name; it enters no digest.
+    pub name: String,
+    /// Seeds every choice by hash.
+    pub seed: u64,
+    /// Where datasets are kept.
+    pub store: PathBuf,
+    /// The task catalogue.
+    pub tasks: Option<PathBuf>,
+    /// The fraction of runs to use, chosen by hash.
+    pub sample: f64,
+    /// The stages, in the order of the file.
+    pub stages: Vec<Stage>,
+    /// The spec's own path, as given.
+    pub path: PathBuf,
+    /// The folder that relative paths resolve against.
+    pub base: PathBuf,
+    /// The spec's text, for diagnostics.
+    pub text: String,
+}
+
+/// A stage of the spec.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// The stage's name.
+    pub name: String,
+    /// Where its table starts in the spec.
+    pub span: Span,
+    /// What it does.
+    pub config: Config,
+}
+
+/// A name of another stage, with the place where it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The stage that is read.
+    pub stage: String,
+    /// Where the spec says so.
+    pub span: Span,
+}
+
+impl Pipeline {
+    /// A stage by name.
+    pub fn stage(&self, name: &str) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// An error at a place in this spec.
+    pub fn error(&self, diagnostic: Diagnostic) -> SpecError {
+        SpecError { path: self.path.clone(), text: self.text.clone(), diagnostics: vec![diagnostic] }
+    }
+}
+
+/// Reads and checks a spec.
+pub fn read(path: &Path) -> Result<Pipeline> {
+    let text = std::fs::read_to_string(path).map_err(|source| SpecError {
+        path: path.to_path_buf(),
+        text: String::new(),
+        diagnostics: vec![Diagnostic::new(Code::SpecUnreadable, 0..0, format!("cannot read the spec: {source}"))],
+    })?;
+    parse(path, &text, &base_of(path))
+}
+
+/// Checks a spec that is already in memory.
+pub fn parse(path: &Path, text: &str, base: &Path) -> Result<Pipeline> {
+    let pipeline = read_document(path, text, "the spec", |root| lower(root, base))?;
+    Ok(Pipeline { path: path.to_path_buf(), text: text.to_owned(), ..pipeline })
+}
+
+fn lower(root: &mut Reader<'_>, base: &Path) -> Option<Pipeline> {
+    let pipeline = root.required_table("pipeline").map(|mut table| {
+        let name = table.text("name").unwrap_or_else(|| "pipeline".to_owned());
+        let seed = table.integer("seed", 0..=i64::MAX).unwrap_or(0) as u64;
+        let store = table.required_text("store");
+        if let Some((scheme, _)) = store.as_deref().and_then(|store| store.split_once("://")) {
+            let message = format!("`{scheme}://` stores are not built yet");
+            table.reject("store", Code::NotYet, message, "use a local path");
+        }
+        let tasks = table.text("tasks").map(|path| base.join(path));
+        let sample = table.fraction("sample").unwrap_or(1.0);
+        table.finish();
+        (name, seed, store, tasks, sample)
+    });
+    let stages = root.required_table("stages").map(|table| stages::read_all(table, base));
+    let (name, seed, store, tasks, sample) = pipeline?;
+    Some(Pipeline {
+        name,
+        seed,
+        store: base.join(store?),
+        tasks,
+        sample,
+        stages: stages?,
+        path: PathBuf::new(),
+        base: base.to_path_buf(),
+        text: String::new(),
+    })
+}
+
+/// The folder that a spec's relative paths resolve against: the nearest parent with `finch.toml` or
+/// `Cargo.toml`, else the spec's own folder.
+pub fn base_of(path: &Path) -> PathBuf {
+    let own = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let absolute = std::path::absolute(&own).unwrap_or_else(|_| own.clone());
+    absolute
+        .ancestors()
+        .find(|folder| folder.join("finch.toml").is_file() || folder.join("Cargo.toml").is_file())
+        .map_or(own, Path::to_path_buf)
+}

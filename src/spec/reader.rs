@@ -1,0 +1,327 @@
+//! Reading TOML tables key by key: types checked, unknown keys reported, every mistake collected.
+//!
+//! serde would stop at the first mistake and could not say what was probably meant, so a table is read by
+//! asking for its keys. What was never asked for is unknown.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Diagnostic, Span, SpecError, did_you_mean};
+use crate::code::Code;
+
+/// Mistakes found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(RefCell<Vec<Diagnostic>>);
+
+impl Problems {
+    pub(crate) fn push(&self, diagnostic: Diagnostic) {
+        self.0.borrow_mut().push(diagnostic);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    fn into_sorted(self) -> Vec<Diagnostic> {
+        let mut list = self.0.into_inner();
+        list.sort_by_key(|d| (d.span.start, d.span.end));
+        list
+    }
+}
+
+/// Reads a whole TOML document: syntax first, then `lower` asks for keys, then what was not asked for is unknown.
+/// All mistakes come back together, with the place of each.
+pub(crate) fn read_document<T>(
+    path: &Path,
+    text: &str,
+    what: &str,
+    lower: impl FnOnce(&mut Reader<'_>) -> Option<T>,
+) -> Result<T, SpecError> {
+    let problems = Problems::default();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let span = error.span().unwrap_or(0..0);
+        problems.push(Diagnostic::new(Code::Syntax, span, error.message().to_owned()));
+    }
+    let mut result = None;
+    if errors.is_empty() {
+        let mut root = Reader::new(document.get_ref(), 0..0, what, &problems);
+        result = lower(&mut root);
+        root.finish();
+    }
+    let mut diagnostics = problems.into_sorted();
+    diagnostics.dedup();
+    match result {
+        Some(result) if diagnostics.is_empty() => Ok(result),
+        _ => Err(SpecError { path: path.to_path_buf(), text: text.to_owned(), diagnostics }),
+    }
+}
+
+/// A table being read.
+pub(crate) struct Reader<'a> {
+    table: &'a DeTable<'a>,
+    span: Span,
+    /// The table in words, for messages: "stage `unique`".
+    what: String,
+    asked: Vec<String>,
+    problems: &'a Problems,
+}
+
+impl<'a> Reader<'a> {
+    fn new(table: &'a DeTable<'a>, span: Span, what: impl Into<String>, problems: &'a Problems) -> Self {
+        Self { table, span, what: what.into(), asked: Vec::new(), problems }
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// The place of a key's value, or of the table when the key is absent.
+    pub(crate) fn span_of(&self, key: &str) -> Span {
+        self.table.get(key).map_or(self.span(), Spanned::span)
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Marks a key as known and returns its value.
+    fn ask(&mut self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.asked.push(key.to_owned());
+        self.table.get(key)
+    }
+
+    /// Reports a mistake in a key's value.
+    pub(crate) fn reject(&self, key: &str, code: Code, message: impl Into<String>, hint: impl Into<Option<&'static str>>) {
+        let hint: Option<&str> = hint.into();
+        self.problems
+            .push(Diagnostic::new(code, self.span_of(key), message).with_hint(hint.map(str::to_owned)));
+    }
+
+    fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) {
+        self.problems.push(Diagnostic::new(
+            Code::WrongType,
+            value.span(),
+            format!("`{key}` in {} must be {expected}, not {}", self.what, type_words(value.get_ref())),
+        ));
+    }
+
+    fn missing(&self, key: &str) {
+        self.problems.push(Diagnostic::new(
+            Code::MissingKey,
+            self.span(),
+            format!("{} lacks the key `{key}`", self.what),
+        ));
+    }
+
+    /// Reports a required key that is absent; returns the value otherwise.
+    pub(crate) fn required<T>(&mut self, key: &str, read: impl FnOnce(&mut Self, &str) -> Option<T>) -> Option<T> {
+        if !self.has(key) {
+            self.asked.push(key.to_owned());
+            self.missing(key);
+            return None;
+        }
+        read(self, key)
+    }
+
+    pub(crate) fn text(&mut self, key: &str) -> Option<String> {
+        let value = self.ask(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => {
+                self.wrong_type(key, value, "text");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn required_text(&mut self, key: &str) -> Option<String> {
+        self.required(key, Self::text)
+    }
+
+    pub(crate) fn boolean(&mut self, key: &str) -> Option<bool> {
+        let value = self.ask(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(flag) => Some(*flag),
+            _ => {
+                self.wrong_type(key, value, "true or false");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn integer(&mut self, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let value = self.ask(key)?;
+        let DeValue::Integer(digits) = value.get_ref() else {
+            self.wrong_type(key, value, "a whole number");
+            return None;
+        };
+        match i64::from_str_radix(digits.as_str(), digits.radix()) {
+            Ok(number) if range.contains(&number) => Some(number),
+            _ => {
+                let message = if *range.end() == i64::MAX {
+                    format!("`{key}` in {} must be at least {}", self.what, range.start())
+                } else {
+                    format!("`{key}` in {} must be between {} and {}", self.what, range.start(), range.end())
+                };
+                self.reject(key, Code::BadValue, message, None);
+                None
+            }
+        }
+    }
+
+    /// A number; whole numbers count.
+    pub(crate) fn number(&mut self, key: &str) -> Option<f64> {
+        let value = self.ask(key)?;
+        let number = match value.get_ref() {
+            DeValue::Float(digits) => digits.as_str().parse::<f64>().ok(),
+            DeValue::Integer(digits) => {
+                i64::from_str_radix(digits.as_str(), digits.radix()).ok().map(|number| number as f64)
+            }
+            _ => {
+                self.wrong_type(key, value, "a number");
+                return None;
+            }
+        };
+        if number.is_none_or(|number| !number.is_finite()) {
+            self.reject(key, Code::BadValue, format!("`{key}` in {} must be finite", self.what), None);
+            return None;
+        }
+        number
+    }
+
+    /// A number in [0, 1].
+    pub(crate) fn fraction(&mut self, key: &str) -> Option<f64> {
+        let number = self.number(key)?;
+        if !(0.0..=1.0).contains(&number) {
+            self.reject(key, Code::BadValue, format!("`{key}` in {} must be between 0 and 1", self.what), None);
+            return None;
+        }
+        Some(number)
+    }
+
+    /// A number that is not negative.
+    pub(crate) fn amount(&mut self, key: &str) -> Option<f64> {
+        let number = self.number(key)?;
+        if number < 0.0 {
+            self.reject(key, Code::BadValue, format!("`{key}` in {} must not be negative", self.what), None);
+            return None;
+        }
+        Some(number)
+    }
+
+    /// One of a few words.
+    pub(crate) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let word = self.text(key)?;
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == word) {
+            return Some(*choice);
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        self.problems.push(
+            Diagnostic::new(Code::BadValue, self.span_of(key), format!("`{key}` in {} cannot be `{word}`", self.what))
+                .with_hint(did_you_mean(&word, names)),
+        );
+        None
+    }
+
+    /// A list of texts with their places.
+    pub(crate) fn texts(&mut self, key: &str) -> Option<Vec<(String, Span)>> {
+        let value = self.ask(key)?;
+        let Some(items) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, "a list of texts");
+            return None;
+        };
+        let mut texts = Vec::new();
+        for item in items.iter() {
+            match item.get_ref().as_str() {
+                Some(text) => texts.push((text.to_owned(), item.span())),
+                None => self.wrong_type(key, item, "a list of texts"),
+            }
+        }
+        Some(texts)
+    }
+
+    /// The items of a list, whatever they are.
+    pub(crate) fn items(&mut self, key: &str) -> Option<Vec<&'a Spanned<DeValue<'a>>>> {
+        let value = self.ask(key)?;
+        match value.get_ref().as_array() {
+            Some(items) => Some(items.iter().collect()),
+            None => {
+                self.wrong_type(key, value, "a list");
+                None
+            }
+        }
+    }
+
+    /// A table inside this one.
+    pub(crate) fn table(&mut self, key: &str) -> Option<Reader<'a>> {
+        let value = self.ask(key)?;
+        match value.get_ref().as_table() {
+            Some(table) => Some(self.inner(table, value.span(), format!("`{key}` of {}", self.what))),
+            None => {
+                self.wrong_type(key, value, "a table");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn required_table(&mut self, key: &str) -> Option<Reader<'a>> {
+        self.required(key, Self::table)
+    }
+
+    /// All tables inside this one, by key, in the order of the file.
+    pub(crate) fn tables(&mut self, what: impl Fn(&str) -> String) -> Vec<(String, Reader<'a>)> {
+        let mut tables = Vec::new();
+        for (key, value) in self.table {
+            let name = key.get_ref().to_string();
+            match value.get_ref().as_table() {
+                Some(table) => {
+                    let reader = self.inner(table, key.span(), what(&name));
+                    tables.push((name.clone(), reader));
+                }
+                None => self.wrong_type(&name, value, "a table"),
+            }
+            self.asked.push(name);
+        }
+        tables.sort_by_key(|(_, reader)| reader.span.start);
+        tables
+    }
+
+    pub(crate) fn inner(&self, table: &'a DeTable<'a>, span: Span, what: String) -> Reader<'a> {
+        Reader::new(table, span, what, self.problems)
+    }
+
+    pub(crate) fn problems(&self) -> &'a Problems {
+        self.problems
+    }
+
+    /// Reports every key that was never asked for.
+    pub(crate) fn finish(self) {
+        for (key, _) in self.table {
+            let name = key.get_ref().as_ref();
+            if !self.asked.iter().any(|asked| asked == name) {
+                self.problems.push(
+                    Diagnostic::new(Code::UnknownKey, key.span(), format!("unknown key `{name}` in {}", self.what))
+                        .with_hint(did_you_mean(name, self.asked.iter().map(String::as_str))),
+                );
+            }
+        }
+    }
+}
+
+/// A value's type, in the words of the messages.
+fn type_words(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,298 @@
+//! SQL on DataFusion: the only module that names its types.
+//!
+//! A session binds Parquet files to names, runs statements and hands back batches. Sessions are set up so that
+//! the same statements later run distributed: no string views, a fixed number of partitions, sort-merge joins
+//! and spilling operators, every stored result ordered by a total key. Statements only read; what is written is
+//! written by [`finch_core::shard`].
+
+pub mod format;
+pub mod udf;
+pub mod views;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::MemorySchemaProvider;
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::dataframe::DataFrame;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::common::TableReference;
+use finch_core::shard::TableWriter;
+use futures::StreamExt;
+
+use crate::code::Code;
+use crate::contract::conform;
+use crate::error::{Error, Result};
+
+/// Partitions of every plan. Fixed, because a plan must not depend on the machine's cores.
+const PARTITIONS: usize = 4;
+/// Rows per batch where rows are scalars.
+const NARROW_BATCH: usize = 8192;
+/// Rows per batch where rows hold programs or prompts, which reach 300 kB.
+const WIDE_BATCH: usize = 128;
+
+/// Threads, memory and scratch space shared by all sessions of a process.
+pub struct Engine {
+    runtime: tokio::runtime::Runtime,
+    environment: Arc<RuntimeEnv>,
+}
+
+/// The shape of a session's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// Keys and scalars.
+    Narrow,
+    /// Programs and prompts.
+    Wide,
+}
+
+/// A value for a `$name` in a statement.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A number.
+    Float(f64),
+    /// A whole number.
+    Int(i64),
+    /// A text.
+    Text(String),
+}
+
+impl Engine {
+    /// An engine with so many threads; half of the memory limit goes to its operators, which spill to `scratch`.
+    pub fn new(threads: usize, memory_limit: u64, scratch: &Path) -> Result<Self> {
+        let environment = |source: &dyn std::fmt::Display| Error::Environment(format!("cannot set up SQL: {source}"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_stack_size(8 << 20)
+            .build()
+            .map_err(|e| environment(&e))?;
+        let pool = FairSpillPool::new((memory_limit / 2) as usize);
+        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![scratch.to_path_buf()]));
+        let environment = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .map_err(|e| environment(&e))?;
+        Ok(Self { runtime, environment })
+    }
+
+    /// A session without tables.
+    pub fn session(&self, width: Width) -> Session<'_> {
+        self.with_partitions(width, PARTITIONS)
+    }
+
+    /// A session whose plans have one partition, so that even sums of floats have one order.
+    pub fn single(&self, width: Width) -> Session<'_> {
+        self.with_partitions(width, 1)
+    }
+
+    fn with_partitions(&self, width: Width, partitions: usize) -> Session<'_> {
+        let mut config = SessionConfig::new()
+            .with_target_partitions(partitions)
+            .with_batch_size(if width == Width::Wide { WIDE_BATCH } else { NARROW_BATCH })
+            .with_information_schema(false);
+        let options = config.options_mut();
+        options.execution.parquet.schema_force_view_types = false;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        options.optimizer.prefer_hash_join = false;
+        options.optimizer.enable_dynamic_filter_pushdown = false;
+        let context = SessionContext::new_with_config_rt(config, self.environment.clone());
+        udf::register(&context);
+        Session { engine: self, context }
+    }
+}
+
+/// Tables by name, and statements over them.
+pub struct Session<'e> {
+    engine: &'e Engine,
+    context: SessionContext,
+}
+
+impl Session<'_> {
+    /// Names a table: the rows of Parquet files, in `schema` or, without one, unqualified.
+    pub fn bind(&self, schema: Option<&str>, table: &str, files: &[PathBuf], columns: SchemaRef) -> Result<()> {
+        let urls: Result<Vec<ListingTableUrl>> = files.iter().map(|file| url(file)).collect();
+        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+        let config = ListingTableConfig::new_with_multi_paths(urls?).with_listing_options(options).with_schema(columns);
+        let provider = ListingTable::try_new(config).map_err(failed)?;
+        self.register(schema, table, Arc::new(provider))
+    }
+
+    /// Names a table that has columns and no rows: for checking statements before there is data.
+    pub fn bind_empty(&self, schema: Option<&str>, table: &str, columns: SchemaRef) -> Result<()> {
+        self.register(schema, table, Arc::new(EmptyTable::new(columns)))
+    }
+
+    fn register(
+        &self,
+        schema: Option<&str>,
+        table: &str,
+        provider: Arc<dyn datafusion::catalog::TableProvider>,
+    ) -> Result<()> {
+        let reference = self.reference(schema, table)?;
+        self.context.register_table(reference, provider).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Names the result of a query.
+    pub fn view(&self, schema: Option<&str>, table: &str, query: &str) -> Result<()> {
+        let frame = self.plan(query, &[])?;
+        self.register(schema, table, frame.into_view())
+    }
+
+    fn reference(&self, schema: Option<&str>, table: &str) -> Result<TableReference> {
+        let Some(schema) = schema else { return Ok(TableReference::bare(table.to_owned())) };
+        if let Some(catalog) = self.context.catalog("datafusion")
+            && catalog.schema(schema).is_none()
+        {
+            catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new())).map_err(failed)?;
+        }
+        Ok(TableReference::partial(schema.to_owned(), table.to_owned()))
+    }
+
+    /// Plans a statement that only reads.
+    fn plan(&self, query: &str, values: &[(&str, Value)]) -> Result<DataFrame> {
+        let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let frame = self.engine.runtime.block_on(self.context.sql_with_options(query, options)).map_err(failed)?;
+        if values.is_empty() {
+            return Ok(frame);
+        }
+        let values: Vec<(&str, ScalarValue)> = values
+            .iter()
+            .map(|(name, value)| {
+                let scalar = match value {
+                    Value::Float(number) => ScalarValue::from(*number),
+                    Value::Int(number) => ScalarValue::from(*number),
+                    Value::Text(text) => ScalarValue::from(text.as_str()),
+                };
+                (*name, scalar)
+            })
+            .collect();
+        frame.with_param_values(values).map_err(failed)
+    }
+
+    /// The columns that a query yields.
+    pub fn columns_of(&self, query: &str) -> Result<SchemaRef> {
+        Ok(Arc::new(self.plan(query, &[])?.schema().as_arrow().clone()))
+    }
+
+    /// Refuses functions whose result depends on more than their arguments, such as `now()` or `random()`.
+    pub fn check_deterministic(&self, query: &str) -> Result<()> {
+        let frame = self.plan(query, &[])?;
+        let mut found = None;
+        let visited = frame.logical_plan().apply_with_subqueries(|node| {
+            node.apply_expressions(|expression| {
+                expression.apply(|part| {
+                    if let Expr::ScalarFunction(call) = part
+                        && call.func.signature().volatility != Volatility::Immutable
+                    {
+                        found = Some(call.func.name().to_owned());
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        });
+        visited.map_err(failed)?;
+        match found {
+            None => Ok(()),
+            Some(name) => Err(Error::Sql {
+                reason: format!("`{name}()` gives another result each time"),
+                code: Code::Query,
+                hint: Some("stages are pure functions of their inputs".to_owned()),
+            }),
+        }
+    }
+
+    /// Runs a query and hands over its batches, one at a time, in order.
+    pub fn each(
+        &self,
+        query: &str,
+        values: &[(&str, Value)],
+        mut take: impl FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let frame = self.plan(query, values)?;
+        let runtime = &self.engine.runtime;
+        let mut stream = runtime.block_on(frame.execute_stream()).map_err(failed)?;
+        while let Some(batch) = runtime.block_on(stream.next()) {
+            take(&batch.map_err(failed)?)?;
+        }
+        Ok(())
+    }
+
+    /// All batches of a query, for small results.
+    pub fn collect(&self, query: &str, values: &[(&str, Value)]) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        self.each(query, values, |batch| {
+            batches.push(batch.clone());
+            Ok(())
+        })?;
+        Ok(batches)
+    }
+
+    /// Writes a query's rows to a table; the query must order them by the table's key.
+    pub fn write(
+        &self,
+        query: &str,
+        values: &[(&str, Value)],
+        table: &str,
+        schema: &SchemaRef,
+        writer: &mut TableWriter,
+    ) -> Result<()> {
+        self.each(query, values, |batch| Ok(writer.write(&conform(table, schema, batch)?)?))
+    }
+
+    /// The plan of a query, as text.
+    pub fn explain(&self, query: &str) -> Result<String> {
+        let frame = self.plan(query, &[])?;
+        let plan = self.engine.runtime.block_on(frame.create_physical_plan()).map_err(failed)?;
+        Ok(datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string())
+    }
+}
+
+/// A file's URL. Made from the path itself, because a path may hold `*`, `?` or `[` and is no pattern.
+fn url(file: &Path) -> Result<ListingTableUrl> {
+    let bad = || Error::Environment(format!("`{}` cannot be named as a URL", file.display()));
+    let absolute = std::path::absolute(file).map_err(Error::io("resolve", file))?;
+    let url = url::Url::from_file_path(absolute).map_err(|()| bad())?;
+    ListingTableUrl::try_new(url, None).map_err(|_| bad())
+}
+
+/// The words of a statement: what views it can possibly need.
+pub fn words(query: &str) -> BTreeSet<String> {
+    query
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+/// DataFusion's error as ours, without its layers of context.
+fn failed(error: DataFusionError) -> Error {
+    let error = error.find_root();
+    let (code, hint) = match error {
+        DataFusionError::Plan(text) if text.contains("DDL") || text.contains("DML") || text.contains("Statement") => {
+            (Code::ReadOnly, Some("queries only read; write results with `--format parquet`".to_owned()))
+        }
+        DataFusionError::ResourcesExhausted(_) => (Code::Query, Some("raise `--memory-limit`".to_owned())),
+        _ => (Code::Query, None),
+    };
+    let text = error.to_string();
+    let reason = text
+        .trim_start_matches("Error during planning: ")
+        .trim_start_matches("SQL error: ")
+        .trim_start_matches("Schema error: ")
+        .to_owned();
+    Error::Sql { reason, code, hint }
+}

@@ -1,0 +1,475 @@
+//! `ingest`: logs become runs, candidates, transitions, programs and texts.
+//!
+//! Files are read on all threads; what they say is united by ids, judged, and written in key order. Scalars are
+//! in memory, long texts are not.
+
+mod rows;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use arrow::array::AsArray;
+use finch_core::manifest::{Counts, canonical_json};
+use finch_core::{Digest, Kind, sample};
+use rayon::prelude::*;
+use serde_json::{Map, Value};
+
+use super::{Context, Outcome, Removed};
+use crate::catalog::Direction;
+use crate::code::Code;
+use crate::contract::Contract;
+use crate::error::{Error, Result};
+use crate::ingest::assess::{self, FITNESS, Failure, Objective};
+use crate::ingest::unite::{self, Candidate, Run, UnitRecords};
+use crate::ingest::{Discovery, LogFile, Quarantined, Record, Scratch, read_file};
+use crate::spec::Ingest;
+use crate::sql::Width;
+use crate::store::Draft;
+use rows::{CandidateRow, ObjectiveRow, QuarantineRow, RunRow, TaskRow, TransitionRow};
+
+/// Keeps the first row of each program, under its lowest language, of programs that candidates have.
+const PROGRAMS: &str = include_str!("../../sql/ingest_programs.sql");
+/// Keeps the texts that candidates and transitions refer to.
+const TEXTS: &str = include_str!("../../sql/ingest_texts.sql");
+
+pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
+    let nothing = Discovery::default();
+    let discovery = context.discovery.unwrap_or(&nothing);
+    if discovery.units.is_empty() {
+        let sources: Vec<&str> = config.sources.iter().map(|source| source.given.as_str()).collect();
+        return Err(Error::Source {
+            path: sources.join("`, `"),
+            reason: "nothing in it is a log that finch knows".to_owned(),
+            code: Code::NothingRecognised,
+        });
+    }
+    let folder = context.store.scratch()?;
+    let scratch = Scratch::create(folder.path())?;
+    let (units, mut quarantined) = read(discovery, &scratch)?;
+    let (programs, texts) = scratch.finish()?;
+    let read: u64 = units.iter().flat_map(|unit| &unit.records).filter(|record| !record.stub).count() as u64;
+
+    let runs = unite::unite(units);
+    for record in runs.iter().flat_map(|run| &run.without_program) {
+        quarantined.push(without_program(record));
+    }
+    let records = read + quarantined.iter().filter(|q| q.code != Code::NoProgram).count() as u64;
+    check_quarantine(config, context, &quarantined, records)?;
+
+    let mut tables = Tables::default();
+    let mut counts = Counts { input: records, conserved: true, ..Counts::default() };
+    let mut removed = Vec::new();
+    for run in &runs {
+        let of_run: u64 = run.candidates.values().map(|candidate| candidate.records).sum();
+        if sample::unit(context.pipeline.seed, "sample", &run.run_id.to_string()) >= context.pipeline.sample {
+            counts.removed += of_run;
+            removed.push(Removed {
+                record_id: run.run_id.to_string(),
+                record_kind: "run",
+                code: "not_sampled",
+                reason: format!("outside the sample of {}", context.pipeline.sample),
+            });
+            continue;
+        }
+        let used = run.candidates.values().filter(|candidate| candidate.records > 0).count() as u64;
+        counts.used += used;
+        counts.merged += of_run - used;
+        tables.add(run, context, discovery);
+    }
+    counts.quarantined = quarantined.len() as u64;
+    for bad in &quarantined {
+        *counts.reasons.entry(bad.code.to_string()).or_default() += 1;
+    }
+    let copies = tables.runs.iter().map(|run| run.copies).sum::<i64>();
+    counts.reasons.insert("copies".to_owned(), copies as u64);
+    counts.reasons.insert("files_ignored".to_owned(), discovery.ignored);
+
+    let warnings = tables.warnings();
+    removed.sort_by(|a, b| a.record_id.cmp(&b.record_id));
+    draft.write_rows("removed", &[], &removed)?;
+    draft.write_rows("quarantine", &[], &quarantine_rows(quarantined))?;
+    tables.write(context, draft, programs, texts)?;
+    Ok(Outcome { row_table: "transitions", counts, warnings })
+}
+
+/// Reads all files on all threads; the records keep the order of units, whatever thread was faster.
+fn read(discovery: &Discovery, scratch: &Scratch) -> Result<(Vec<UnitRecords>, Vec<Quarantined>)> {
+    let files: Vec<(Option<usize>, &LogFile)> = discovery
+        .units
+        .iter()
+        .enumerate()
+        .flat_map(|(unit, found)| found.files.iter().map(move |file| (Some(unit), file)))
+        .chain(discovery.foreign.iter().map(|file| (None, file)))
+        .collect();
+    let logs = files
+        .into_par_iter()
+        .map(|(unit, file)| Ok((unit, read_file(file, scratch)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let mut units: Vec<UnitRecords> = discovery
+        .units
+        .iter()
+        .map(|unit| UnitRecords { scaffold: unit.scaffold, records: Vec::new() })
+        .collect();
+    let mut quarantined = Vec::new();
+    for (unit, log) in logs {
+        if let Some(unit) = unit {
+            units[unit].records.extend(log.records);
+        }
+        quarantined.extend(log.quarantined);
+    }
+    Ok((units, quarantined))
+}
+
+fn without_program(record: &Record) -> Quarantined {
+    Quarantined {
+        code: Code::NoProgram,
+        reason: format!("candidate `{}` has no program text in this log", record.native_id),
+        bytes: 0,
+        excerpt: String::new(),
+        source: record.source.clone(),
+        offset: record.offset,
+        digest: record.digest.unwrap_or_else(|| Kind::Quarantine.of_text(&record.native_id)),
+    }
+}
+
+/// Fails when too many records are unreadable. Foreign files held no records that could be lost.
+fn check_quarantine(config: &Ingest, context: &Context<'_>, all: &[Quarantined], records: u64) -> Result<()> {
+    let lost: Vec<&Quarantined> = all.iter().filter(|bad| bad.code != Code::ForeignFile).collect();
+    if lost.is_empty() || lost.len() as f64 <= config.max_quarantined * records as f64 {
+        return Ok(());
+    }
+    const SHOWN: usize = 20;
+    let mut files: Vec<String> = lost
+        .iter()
+        .take(SHOWN)
+        .map(|bad| format!("  {}:{}: {}: {}", bad.source, bad.offset, bad.code, bad.reason))
+        .collect();
+    files.sort();
+    if lost.len() > SHOWN {
+        files.push(format!("  and {} more", lost.len() - SHOWN));
+    }
+    Err(Error::Quarantine {
+        stage: context.stage.name.clone(),
+        quarantined: lost.len() as u64,
+        input: records,
+        allowed: config.max_quarantined,
+        files,
+    })
+}
+
+/// Quarantine rows in key order; equal records are told apart by an ordinal, not by their paths.
+fn quarantine_rows(mut all: Vec<Quarantined>) -> Vec<QuarantineRow> {
+    all.sort_by(|a, b| (a.code, a.digest, &a.source, a.offset).cmp(&(b.code, b.digest, &b.source, b.offset)));
+    let mut seen: BTreeMap<(Code, Digest), u64> = BTreeMap::new();
+    let mut rows: Vec<QuarantineRow> = all
+        .into_iter()
+        .map(|bad| {
+            let ordinal = seen.entry((bad.code, bad.digest)).or_default();
+            *ordinal += 1;
+            let fields = Kind::Quarantine.fields().text(&bad.code.to_string()).digest(bad.digest);
+            QuarantineRow {
+                quarantine_id: fields.int(*ordinal).finish().to_string(),
+                code: bad.code.to_string(),
+                reason: bad.reason,
+                bytes: bad.bytes as i64,
+                excerpt: bad.excerpt,
+                source: bad.source,
+                source_offset: bad.offset as i64,
+            }
+        })
+        .collect();
+    rows.sort_by(|a, b| a.quarantine_id.cmp(&b.quarantine_id));
+    rows
+}
+
+/// The rows of all runs.
+#[derive(Default)]
+struct Tables {
+    runs: Vec<RunRow>,
+    candidates: Vec<CandidateRow>,
+    transitions: Vec<TransitionRow>,
+    objectives: BTreeSet<ObjectiveRow>,
+    tasks: BTreeMap<String, TaskRow>,
+}
+
+/// A candidate's validity and score.
+struct Verdict {
+    failure: Option<Failure>,
+    score: Option<f64>,
+}
+
+impl Tables {
+    fn add(&mut self, run: &Run, context: &Context<'_>, discovery: &Discovery) {
+        let (task, task_origin) = name_task(run, context, discovery);
+        let objective = objective(run, &task, context, discovery);
+        let usual = usual_keys(run);
+        let judge = |metrics: &Map<String, Value>, correct: Option<bool>, error: Option<&str>| {
+            let fallback = assess::is_fallback(metrics, &usual).then_some(Failure::Error);
+            let failure = assess::failure(metrics, correct, error).or(fallback);
+            let score = assess::score(metrics, &objective).filter(|_| failure.is_none());
+            Verdict { failure: failure.or(score.is_none().then_some(Failure::NoScore)), score }
+        };
+        let verdicts: BTreeMap<&str, Verdict> = run
+            .candidates
+            .iter()
+            .map(|(id, candidate)| {
+                let record = &candidate.merged;
+                (id.as_str(), judge(&record.metrics, record.correct, record.error.as_deref()))
+            })
+            .collect();
+        for (id, candidate) in &run.candidates {
+            let verdict = &verdicts[id.as_str()];
+            self.candidates.push(CandidateRow::new(run, candidate, verdict.failure, verdict.score, &objective));
+            let Some(parent) = candidate.parents.first() else { continue };
+            let logged = &candidate.merged.parent_metrics;
+            let (origin, verdict_of_parent) = match verdicts.get(parent.as_str()) {
+                Some(verdict) => ("candidate", Some(Verdict { ..*verdict })),
+                None if !logged.is_empty() => ("logged", Some(judge(logged, None, None))),
+                None => ("none", None),
+            };
+            let mut row = TransitionRow::new(run, candidate, parent, &task, &objective);
+            row.domain = context.catalog.tasks.get(&task).and_then(|known| known.domain.clone());
+            row.child_score = verdict.score;
+            row.child_valid = verdict.failure.is_none();
+            row.child_failure = verdict.failure.map(Failure::word);
+            row.parent_score_origin = origin;
+            row.parent_score = verdict_of_parent.as_ref().and_then(|verdict| verdict.score);
+            row.parent_valid = verdict_of_parent.as_ref().map(|verdict| verdict.failure.is_none());
+            row.parent_failure = verdict_of_parent.and_then(|verdict| verdict.failure).map(Failure::word);
+            self.transitions.push(row);
+        }
+        self.objectives.insert(ObjectiveRow::new(run.scaffold, &task, &objective));
+        self.add_task(run, &task, context);
+        self.runs.push(run_row(run, task, task_origin, &objective, discovery));
+    }
+
+    fn add_task(&mut self, run: &Run, task: &str, context: &Context<'_>) {
+        let known = context.catalog.tasks.get(task).cloned().unwrap_or_default();
+        let row = self.tasks.entry(task.to_owned()).or_insert_with(|| TaskRow {
+            task: task.to_owned(),
+            domain: known.domain,
+            upstream: known.upstream,
+            languages: vec![],
+            statement: known.statement,
+            initial_program_id: None,
+        });
+        let root = run.root_program.map(|program| program.id.to_string());
+        row.initial_program_id = [row.initial_program_id.take(), root].into_iter().flatten().min();
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let unnamed = self.runs.iter().filter(|run| run.task_origin == "unknown").count();
+        if unnamed > 0 {
+            warnings.push(format!(
+                "{unnamed} runs have no task name: put `task = \"…\"` into a `finch.toml` in the run's folder (`finch \
+                 inspect --write-sidecars` proposes names)"
+            ));
+        }
+        warnings
+    }
+
+    fn write(mut self, context: &Context<'_>, draft: &mut Draft, programs: PathBuf, texts: PathBuf) -> Result<()> {
+        self.runs.sort_by(|a, b| a.run_id.cmp(&b.run_id));
+        self.candidates.sort_by(|a, b| a.candidate_id.cmp(&b.candidate_id));
+        self.transitions.sort_by(|a, b| a.transition_id.cmp(&b.transition_id));
+        draft.write_rows("runs", &[], &self.runs)?;
+        draft.write_rows("candidates", &[], &self.candidates)?;
+        draft.write_rows("transitions", &[], &self.transitions)?;
+        draft.write_rows::<RunRow>("attempts", &[], &[])?;
+        let objectives: Vec<ObjectiveRow> = self.objectives.into_iter().collect();
+        draft.write_rows("objectives", &[], &objectives)?;
+
+        let session = context.engine.session(Width::Wide);
+        for (name, path) in [("programs", programs), ("texts", texts)] {
+            let columns = arrow::array::RecordBatchReader::schema(&finch_core::shard::read(&path)?);
+            session.bind(Some("scratch"), name, &[path], columns)?;
+        }
+        for name in ["candidates", "transitions"] {
+            session.bind(Some("made"), name, &draft.files(name), Contract::of(name).schema(&[]))?;
+        }
+        for (name, query) in [("programs", PROGRAMS), ("texts", TEXTS)] {
+            let schema = Contract::of(name).schema(&[]);
+            let mut writer = draft.writer(name, &schema)?;
+            session.write(query, &[], name, &schema, &mut writer)?;
+            draft.finish(name, writer)?;
+        }
+        session.bind(Some("made"), "programs", &draft.files("programs"), Contract::of("programs").schema(&[]))?;
+        let languages = "SELECT DISTINCT t.task, p.language FROM made.transitions t JOIN made.programs p \
+                         ON p.program_id = t.child_program ORDER BY t.task, p.language";
+        session.each(languages, &[], |batch| {
+            let languages = batch.column(1).as_string::<i32>();
+            for (task, language) in batch.column(0).as_string::<i32>().iter().zip(languages) {
+                if let (Some(task), Some(language)) = (task, language)
+                    && let Some(row) = self.tasks.get_mut(task)
+                {
+                    row.languages.push(language.to_owned());
+                }
+            }
+            Ok(())
+        })?;
+        let tasks: Vec<TaskRow> = self.tasks.into_values().collect();
+        draft.write_rows("tasks", &[], &tasks)?;
+        Ok(())
+    }
+}
+
+fn run_row(run: &Run, task: String, task_origin: &'static str, objective: &Objective, discovery: &Discovery) -> RunRow {
+    let units = || run.units.iter().map(|&unit| &discovery.units[unit]);
+    let models: BTreeSet<&String> =
+        run.candidates.values().filter_map(|candidate| candidate.merged.model.as_ref()).collect();
+    RunRow {
+        run_id: run.run_id.to_string(),
+        scaffold: run.scaffold,
+        scaffold_version: None,
+        task,
+        task_origin,
+        models: models.into_iter().cloned().collect(),
+        score_key: objective.score_key.clone(),
+        direction: objective.direction.map(Direction::word),
+        iterations: run.candidates.values().filter_map(|candidate| candidate.merged.iteration).max(),
+        candidates: run.candidates.len() as i64,
+        copies: run.candidates.values().map(|candidate| candidate.copies.len() as i64).sum(),
+        attempts: 0,
+        started_at: run.started_at(),
+        config: None,
+        license: units().filter_map(|unit| unit.license.clone().or(unit.sidecar.license.clone())).min(),
+        origin: units().filter_map(|unit| unit.sidecar.origin.clone()).min(),
+        source: units().map(|unit| unit.source.clone()).min().unwrap_or_default(),
+    }
+}
+
+/// The task's name and who gave it: the spec, a sidecar, the catalogue, or nobody. Never a folder.
+fn name_task(run: &Run, context: &Context<'_>, discovery: &Discovery) -> (String, &'static str) {
+    let units = || run.units.iter().map(|&unit| &discovery.units[unit]);
+    if let Some(task) = units().filter_map(|unit| unit.task.clone()).min() {
+        return (task, "spec");
+    }
+    if let Some(task) = units().filter_map(|unit| unit.sidecar.task.clone()).min() {
+        return (task, "sidecar");
+    }
+    let root = run.root_program.map(|program| program.id);
+    if let Some(task) = root.and_then(|program| context.catalog.by_initial_program(program)) {
+        return (task.to_owned(), "catalogue");
+    }
+    let name = root.unwrap_or_else(|| Kind::Text.of_text(&run.root));
+    (format!("unknown:{}", name.short()), "unknown")
+}
+
+/// What the run is judged by. A raw metric that the sidecar or the catalogue names comes first; a scaffold's own
+/// fitness is maximised, and nobody can say otherwise.
+fn objective(run: &Run, task: &str, context: &Context<'_>, discovery: &Discovery) -> Objective {
+    let reported = |key: &str| run.candidates.values().any(|candidate| candidate.merged.metrics.contains_key(key));
+    let known = context.catalog.tasks.get(task);
+    let bound_for = |key: &str| {
+        known.filter(|known| known.score_key.as_deref().unwrap_or(FITNESS) == key).and_then(|known| known.bound)
+    };
+    let sidecars = run.units.iter().map(|&unit| &discovery.units[unit].sidecar);
+    let named = sidecars.filter_map(|sidecar| Some((sidecar.score_key.clone()?, sidecar.direction))).min_by(|a, b| a.0.cmp(&b.0));
+    if let Some((key, direction)) = named.filter(|(key, _)| reported(key)) {
+        let direction = if key == FITNESS { Some(Direction::Maximize) } else { direction };
+        return Objective { bound: bound_for(&key), score_key: Some(key), direction, origin: "sidecar" };
+    }
+    if let Some(known) = known
+        && let Some(key) = known.score_key.clone().filter(|key| key != FITNESS && reported(key))
+    {
+        return Objective { score_key: Some(key), direction: known.direction, origin: "catalogue", bound: known.bound };
+    }
+    let score_key = reported(FITNESS).then(|| FITNESS.to_owned());
+    let bound = score_key.as_deref().and_then(bound_for);
+    Objective { score_key, direction: Some(Direction::Maximize), origin: "scaffold", bound }
+}
+
+/// The metric keys that most candidates without a failure report; of equally common sets, the larger.
+fn usual_keys(run: &Run) -> Vec<String> {
+    let mut sets: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+    for candidate in run.candidates.values() {
+        let record = &candidate.merged;
+        if assess::failure(&record.metrics, record.correct, record.error.as_deref()).is_none() {
+            let mut keys: Vec<String> = record.metrics.keys().cloned().collect();
+            keys.sort();
+            *sets.entry(keys).or_default() += 1;
+        }
+    }
+    sets.into_iter().max_by_key(|(keys, count)| (*count, keys.len())).map(|(keys, _)| keys).unwrap_or_default()
+}
+
+impl CandidateRow {
+    fn new(run: &Run, candidate: &Candidate, failure: Option<Failure>, score: Option<f64>, objective: &Objective) -> Self {
+        let record = &candidate.merged;
+        let program = record.program.expect("a run's candidates have programs");
+        Self {
+            run_id: run.run_id.to_string(),
+            candidate_id: run.candidate_id(&record.native_id).to_string(),
+            native_id: record.native_id.clone(),
+            copy_native_ids: candidate.copies.clone(),
+            parent_native_ids: candidate.parents.clone(),
+            program_id: program.id.to_string(),
+            raw_blake3: program.raw.to_string(),
+            iteration: record.iteration,
+            island: record.island,
+            generation: record.generation,
+            score,
+            valid: failure.is_none(),
+            failure: failure.map(Failure::word),
+            metrics: canonical_json(&Value::Object(record.metrics.clone())),
+            feedback_id: record.feedback.map(|id| id.to_string()),
+            eval_seconds: record.eval_seconds,
+            created_at: record.created_at,
+            bound_violation: score.and_then(|score| assess::violates(score, objective)),
+            records: candidate.records as i64,
+            source: record.source.clone(),
+            source_offset: record.offset as i64,
+        }
+    }
+}
+
+impl TransitionRow {
+    /// A step without its scores, which the caller knows.
+    fn new(run: &Run, candidate: &Candidate, parent: &str, task: &str, objective: &Objective) -> Self {
+        let record = &candidate.merged;
+        let program = record.program.expect("a run's candidates have programs");
+        let parent_program = run.candidates.get(parent).and_then(|parent| parent.merged.program);
+        let (parent_id, child_id) = (run.candidate_id(parent), run.candidate_id(&record.native_id));
+        let text = |id: Option<Digest>| id.map(|id| id.to_string());
+        Self {
+            transition_id: Kind::Transition.fields().digest(parent_id).digest(child_id).finish().to_string(),
+            run_id: run.run_id.to_string(),
+            scaffold: run.scaffold,
+            task: task.to_owned(),
+            domain: None,
+            score_key: objective.score_key.clone(),
+            direction: objective.direction.map(Direction::word),
+            parent_candidate: parent_id.to_string(),
+            child_candidate: child_id.to_string(),
+            parent_program: parent_program.map(|program| program.id.to_string()),
+            child_program: program.id.to_string(),
+            parent_raw_blake3: parent_program.map(|program| program.raw.to_string()),
+            child_raw_blake3: program.raw.to_string(),
+            parent_score: None,
+            child_score: None,
+            parent_score_origin: "none",
+            parent_valid: None,
+            child_valid: false,
+            parent_failure: None,
+            child_failure: None,
+            operator: if candidate.parents.len() > 1 { "crossover" } else { record.operator.unwrap_or("unknown") },
+            parent_inferred: None,
+            replay: "none",
+            model: record.model.clone(),
+            temperature: record.temperature,
+            prompt_tokens: record.prompt_tokens,
+            completion_tokens: record.completion_tokens,
+            cost: record.cost,
+            system_prompt_id: text(record.system_prompt),
+            user_prompt_id: text(record.user_prompt),
+            reasoning_id: text(record.reasoning),
+            response_id: text(record.response),
+            prompt_source: if record.user_prompt.is_some() { "logged" } else { "none" },
+            iteration: record.iteration,
+            island: record.island,
+            generation: record.generation,
+            inspirations: record.inspirations.clone(),
+        }
+    }
+}

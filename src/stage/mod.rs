@@ -1,0 +1,141 @@
+//! The stage kinds: what each reads, writes and promises.
+//!
+//! A stage is a pure function of its inputs' digests, its parameters and its code version. Each kind has a file
+//! with a `run` that writes tables to a draft and returns counts; publishing is the engine's work. Relational
+//! work is SQL, in `sql/`; Rust does what is not relational.
+
+mod dedup;
+mod filter;
+mod ingest;
+mod label;
+mod render;
+mod split;
+mod sql;
+mod tokenizer;
+
+use finch_core::manifest::Counts;
+
+use crate::catalog::Catalog;
+use crate::code::Code;
+use crate::error::{Error, Result};
+use crate::ingest::Discovery;
+use crate::spec::{Config, Pipeline, Stage};
+use crate::sql::{Engine, Session, Width};
+use crate::store::{Dataset, Draft, Store};
+
+pub use filter::DEFAULT_CONDITION;
+pub(crate) use filter::judged;
+pub(crate) use sql::{storable, trimmed};
+
+/// What a stage can see.
+pub struct Context<'a> {
+    /// The stage.
+    pub stage: &'a Stage,
+    /// The pipeline that it is in.
+    pub pipeline: &'a Pipeline,
+    /// The task catalogue.
+    pub catalog: &'a Catalog,
+    /// SQL.
+    pub engine: &'a Engine,
+    /// The store, for scratch space.
+    pub store: &'a Store,
+    /// The datasets it reads, in the order of [`Config::inputs`].
+    pub inputs: &'a [Dataset],
+    /// The logs, for an ingest stage.
+    pub discovery: Option<&'a Discovery>,
+}
+
+/// What a stage did.
+pub struct Outcome {
+    /// The row table of the dataset.
+    pub row_table: &'static str,
+    /// Records in and out.
+    pub counts: Counts,
+    /// Things the user should know and that are no errors.
+    pub warnings: Vec<String>,
+}
+
+/// A row of a `removed` table.
+#[derive(serde::Serialize)]
+pub(crate) struct Removed {
+    pub(crate) record_id: String,
+    pub(crate) record_kind: &'static str,
+    pub(crate) code: &'static str,
+    pub(crate) reason: String,
+}
+
+/// The code version of a stage kind. Raise it when the same inputs and parameters give other rows.
+pub fn code_version(kind: &str) -> u32 {
+    match kind {
+        "ingest" | "dedup" | "label" | "filter" | "split" | "tokenizer" | "render" | "sql" => 1,
+        _ => 0,
+    }
+}
+
+/// Runs a stage into a draft.
+pub fn run(context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
+    match &context.stage.config {
+        Config::Ingest(config) => ingest::run(config, context, draft),
+        Config::Dedup(config) => dedup::run(config, context, draft),
+        Config::Label(config) => label::run(config, context, draft),
+        Config::Filter(config) => filter::run(config, context, draft),
+        Config::Split(config) => split::run(config, context, draft),
+        Config::Tokenizer(config) => tokenizer::run(config, context, draft),
+        Config::Render(config) => render::run(config, context, draft),
+        Config::Sql(config) => sql::run(config, context, draft),
+    }
+}
+
+impl Context<'_> {
+    /// An error of this stage.
+    pub(crate) fn error(&self, code: Code, reason: impl Into<String>, hint: Option<&str>) -> Error {
+        Error::Stage {
+            stage: self.stage.name.clone(),
+            reason: reason.into(),
+            code,
+            hint: hint.map(str::to_owned),
+        }
+    }
+
+    /// A session in which the main input is the schema `input`, with the texts that `query` speaks of.
+    pub(crate) fn session(&self, query: &str) -> Result<Session<'_>> {
+        let words = crate::sql::views::Needed::by(query);
+        let width = if words.texts() { Width::Wide } else { Width::Narrow };
+        let session = self.engine.session(width);
+        crate::sql::views::bind(&session, Some("input"), &self.inputs[0], &words)?;
+        Ok(session)
+    }
+
+    /// The columns of the input's transitions, without texts.
+    pub(crate) fn transitions_schema(&self) -> Result<arrow::datatypes::SchemaRef> {
+        self.inputs[0].schema("transitions")
+    }
+
+    /// Rows of the input's transitions.
+    pub(crate) fn transitions_rows(&self) -> u64 {
+        self.inputs[0].table("transitions").map_or(0, |table| table.rows)
+    }
+}
+
+/// A table's columns with those that a stage kind adds.
+pub(crate) fn extended(
+    schema: &arrow::datatypes::SchemaRef,
+    table: &str,
+    kind: &str,
+) -> arrow::datatypes::SchemaRef {
+    let present: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let contract = crate::contract::Contract::of(table);
+    let added: Vec<arrow::datatypes::FieldRef> = contract
+        .added_by(kind)
+        .filter(|column| !present.contains(&column.name))
+        .map(|column| {
+            std::sync::Arc::new(arrow::datatypes::Field::new(
+                &column.name,
+                column.data_type.clone(),
+                column.nullable,
+            ))
+        })
+        .collect();
+    let fields: Vec<_> = schema.fields().iter().cloned().chain(added).collect();
+    std::sync::Arc::new(arrow::datatypes::Schema::new(fields))
+}

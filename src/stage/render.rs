@@ -1,0 +1,168 @@
+//! `render`: transitions as chat messages, with their tokens counted.
+//!
+//! Rows stream in key order; texts of one batch are in memory at a time, and rayon spreads the tokenizing.
+
+use arrow::array::{AsArray, RecordBatch};
+use finch_core::answer::assistant_turn;
+use finch_core::example::{Example, Message};
+use finch_core::manifest::Counts;
+use finch_core::scrub::scrub;
+use finch_core::template::Template;
+use finch_core::tokens::Tokenizer;
+use finch_core::{Error as CoreError, Kind};
+use rayon::prelude::*;
+
+use super::{Context, Outcome, Removed, tokenizer};
+use crate::code::Code;
+use crate::contract::{Contract, encode};
+use crate::error::Result;
+use crate::spec::{OverLength, Render};
+use crate::store::Draft;
+
+/// A transition with its texts.
+struct Step {
+    transition_id: String,
+    task: String,
+    split: Option<String>,
+    label: Option<String>,
+    system: Option<String>,
+    user: Option<String>,
+    reasoning: Option<String>,
+    response: Option<String>,
+}
+
+pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
+    let template = Template::named(&config.template)
+        .ok_or_else(|| context.error(Code::BadValue, format!("no template `{}`", config.template), None))?;
+    let file = context.inputs[1].artifact(tokenizer::FILE).ok_or_else(|| {
+        let reason = format!("stage `{}` makes no tokenizer", config.tokenizer.stage);
+        context.error(Code::BadTokenizer, reason, None)
+    })?;
+    let tokenizer = Tokenizer::load(&file)?;
+    tokenizer.supports(template)?;
+
+    let columns = context.transitions_schema()?;
+    let or_null = |name: &str| match columns.column_with_name(name) {
+        Some(_) => name.to_owned(),
+        None => format!("CAST(NULL AS VARCHAR) AS {name}"),
+    };
+    let query = format!(
+        "SELECT transition_id, task, {}, {}, system_prompt, user_prompt, reasoning, response \
+         FROM input.transitions ORDER BY transition_id",
+        or_null("split"),
+        or_null("label"),
+    );
+    let schema = Contract::of("examples").schema(&[]);
+    let mut writer = draft.writer("examples", &schema)?;
+    let mut removed = Vec::new();
+    let mut counts = Counts { input: context.transitions_rows(), conserved: true, ..Counts::default() };
+    context.session(&query)?.each(&query, &[], |batch| {
+        let rendered: Vec<Result<Example, Removed>> = steps(batch)
+            .into_par_iter()
+            .map(|step| render(step, config, template, &tokenizer))
+            .collect::<Result<_, CoreError>>()?;
+        let mut examples = Vec::new();
+        for result in rendered {
+            match result {
+                Ok(example) => examples.push(example),
+                Err(row) if row.code == "over_length" && config.over_length == OverLength::Error => {
+                    let reason = format!("transition {}: {}", row.record_id, row.reason);
+                    let hint = "raise `max_tokens`, or set `over_length = \"drop\"`";
+                    return Err(context.error(Code::OverLength, reason, Some(hint)));
+                }
+                Err(row) => {
+                    *counts.reasons.entry(row.code.to_owned()).or_default() += 1;
+                    removed.push(row);
+                }
+            }
+        }
+        for batch in encode("examples", &schema, &examples)? {
+            writer.write(&batch)?;
+        }
+        Ok(())
+    })?;
+    counts.used = draft.finish("examples", writer)?;
+    counts.removed = draft.write_rows("removed", &[], &removed)?;
+    if counts.used == 0 && counts.input > 0 && !config.allow_empty {
+        let hint = "set `allow_empty = true` if an empty result is fine";
+        return Err(context.error(Code::EmptyOutput, "no transition could be rendered", Some(hint)));
+    }
+    draft.pass_on(&context.inputs[0], &["removed", "quarantine"]);
+    Ok(Outcome { row_table: "examples", counts, warnings: vec![] })
+}
+
+fn steps(batch: &RecordBatch) -> Vec<Step> {
+    let cell = |column: usize, row: usize| {
+        let column = batch.column(column).as_string::<i32>();
+        arrow::array::Array::is_valid(column, row).then(|| column.value(row).to_owned())
+    };
+    (0..batch.num_rows())
+        .map(|row| Step {
+            transition_id: cell(0, row).unwrap_or_default(),
+            task: cell(1, row).unwrap_or_default(),
+            split: cell(2, row),
+            label: cell(3, row),
+            system: cell(4, row),
+            user: cell(5, row),
+            reasoning: cell(6, row),
+            response: cell(7, row),
+        })
+        .collect()
+}
+
+/// One step as an example, or why it is none.
+fn render(
+    step: Step,
+    config: &Render,
+    template: Template,
+    tokenizer: &Tokenizer,
+) -> Result<Result<Example, Removed>, CoreError> {
+    let clean = |text: String| if config.scrub { scrub(&text).into_owned() } else { text };
+    let removed = |code, reason: String| {
+        let record_id = step.transition_id.clone();
+        Ok(Err(Removed { record_id, record_kind: "transition", code, reason }))
+    };
+    let Some(user) = step.user.map(clean) else {
+        return removed("no_prompt", "the log has no prompt for it".to_owned());
+    };
+    let Some(response) = step.response.map(clean) else {
+        return removed("no_response", "the log has no response for it".to_owned());
+    };
+    let system = step.system.map(clean);
+    let reasoning = step.reasoning.map(clean);
+
+    let tokens = |text: Option<&String>| text.map_or(Ok(0), |text| tokenizer.count(text)).map(|n| n as i64);
+    let (system_tokens, user_tokens) = (tokens(system.as_ref())?, tokens(Some(&user))?);
+    let (reasoning_tokens, response_tokens) = (tokens(reasoning.as_ref())?, tokens(Some(&response))?);
+    let assistant = assistant_turn(reasoning.as_deref(), &response);
+    let messages: Vec<Message> = system
+        .map(|system| Message::new("system", system))
+        .into_iter()
+        .chain([Message::new("user", user), Message::new("assistant", assistant)])
+        .collect();
+    let total_tokens = tokenizer.count_pieces(&template.render(&messages))? as i64;
+    if total_tokens > config.max_tokens {
+        return removed("over_length", format!("{total_tokens} tokens, {} are allowed", config.max_tokens));
+    }
+    let fields = Kind::Example.fields().text(&step.transition_id);
+    let example_id =
+        messages.iter().fold(fields, |fields, message| fields.text(&message.role).text(&message.content)).finish();
+    Ok(Ok(Example {
+        example_id: example_id.to_string(),
+        transition_id: step.transition_id,
+        split: step.split,
+        task: step.task,
+        messages,
+        system_tokens,
+        user_tokens,
+        reasoning_tokens,
+        response_tokens,
+        total_tokens,
+        weight: 1.0,
+        desirable: match step.label.as_deref() {
+            Some("improved") => Some(true),
+            Some("regressed") => Some(false),
+            _ => None,
+        },
+    }))
+}

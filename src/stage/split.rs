@@ -1,0 +1,218 @@
+//! `split`: train, validation and test, by alias group, and the proof that no program is on both sides.
+//!
+//! Tasks that are one problem share an alias group and go together, so a held-out problem is held out under
+//! all its names. Sides are chosen by hash of the group or the run: adding tasks moves none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::AsArray;
+use finch_core::manifest::Counts;
+use finch_core::sample;
+use serde::Serialize;
+
+use super::{Context, Outcome, extended};
+use crate::code::Code;
+use crate::contract::Contract;
+use crate::error::Result;
+use crate::spec::{Diagnostic, OnLeak, Split, did_you_mean};
+use crate::sql::Value;
+use crate::store::Draft;
+
+const ASSIGN: &str = include_str!("../../sql/split.sql");
+const LEAKS: &str = include_str!("../../sql/leaks.sql");
+
+#[derive(Serialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct SplitRow {
+    alias_group: String,
+    task: String,
+    run_id: Option<String>,
+    split: &'static str,
+    reason: &'static str,
+}
+
+pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
+    let runs = runs_by_task(context)?;
+    let mut warnings = check_hold_out(config, context, &runs)?;
+    let rows = assign(config, context, &runs);
+    draft.write_rows("splits", &[], &rows)?;
+    let held: BTreeSet<&str> =
+        rows.iter().filter(|row| row.split == "test").map(|row| row.task.as_str()).collect();
+
+    // Everything assigned, before leaks are dropped, is a table aside: both the leak check and the final rows
+    // read it.
+    let scratch = context.store.scratch()?;
+    let schema = extended(&context.transitions_schema()?, "transitions", "split");
+    let session = context.session(ASSIGN)?;
+    let splits = Contract::of("splits").schema(&[]);
+    session.bind(Some("side"), "splits", &draft.files("splits"), splits)?;
+    let key = Contract::of("transitions").key.clone();
+    let cuts = finch_core::shard::Cuts { shard_bytes: usize::MAX, ..Default::default() };
+    let mut assigned =
+        finch_core::shard::TableWriter::new(scratch.path(), "assigned", schema.clone(), &key, cuts)?;
+    let query = format!("{ASSIGN} ORDER BY transition_id");
+    session.write(&query, &[], "transitions", &schema, &mut assigned)?;
+    let assigned = assigned.finish()?;
+    let file = scratch.path().join(&assigned.files[0].name);
+    session.bind(Some("side"), "assigned", &[file], schema.clone())?;
+
+    let action = if config.on_leak == OnLeak::Report { "report" } else { "drop" };
+    let leak_schema = Contract::of("leaks").schema(&[]);
+    let mut writer = draft.writer("leaks", &leak_schema)?;
+    session.write(LEAKS, &[("action", Value::Text(action.to_owned()))], "leaks", &leak_schema, &mut writer)?;
+    let leaks = draft.finish("leaks", writer)?;
+    if leaks > 0 && config.on_leak == OnLeak::Error {
+        let reason = format!("{leaks} programs of training transitions are also programs of held-out tasks");
+        let hint = "declare the tasks as one alias group, or set `on_leak = \"drop\"`";
+        return Err(context.error(Code::Leak, reason, Some(hint)));
+    }
+    session.bind(Some("side"), "leaks", &draft.files("leaks"), leak_schema)?;
+    let dropped = if action == "drop" {
+        "SELECT DISTINCT transition_id AS leaked_id FROM side.leaks"
+    } else {
+        "SELECT transition_id AS leaked_id FROM side.leaks WHERE FALSE"
+    };
+
+    let mut writer = draft.writer("transitions", &schema)?;
+    let kept = format!(
+        "SELECT a.* FROM side.assigned a LEFT JOIN ({dropped}) d ON d.leaked_id = a.transition_id \
+         WHERE d.leaked_id IS NULL ORDER BY a.transition_id"
+    );
+    let mut counts = Counts { input: context.transitions_rows(), conserved: true, ..Counts::default() };
+    session.each(&kept, &[], |batch| {
+        let batch = crate::contract::conform("transitions", &schema, batch)?;
+        if let Some(sides) = batch.column_by_name("split") {
+            for side in sides.as_string::<i32>().iter().flatten() {
+                *counts.reasons.entry(side.to_owned()).or_default() += 1;
+            }
+        }
+        Ok(writer.write(&batch)?)
+    })?;
+    counts.used = draft.finish("transitions", writer)?;
+
+    let removed_schema = Contract::of("removed").schema(&[]);
+    let mut writer = draft.writer("removed", &removed_schema)?;
+    let removed = format!(
+        "SELECT leaked_id AS record_id, 'transition' AS record_kind, 'leak' AS code, \
+         'a program of it is also on the held-out side' AS reason FROM ({dropped}) ORDER BY leaked_id"
+    );
+    session.write(&removed, &[], "removed", &removed_schema, &mut writer)?;
+    counts.removed = draft.finish("removed", writer)?;
+    counts.reasons.insert("leak".to_owned(), counts.removed);
+
+    write_tasks(context, draft, &held, &rows)?;
+    draft.pass_on(&context.inputs[0], &["removed", "quarantine"]);
+    if counts.reasons.get("train").is_none() && counts.input > 0 {
+        warnings.push("no transition is left for training".to_owned());
+    }
+    Ok(Outcome { row_table: "transitions", counts, warnings })
+}
+
+/// The runs of each task that is left.
+fn runs_by_task(context: &Context<'_>) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut runs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let query = "SELECT DISTINCT task, run_id FROM input.transitions";
+    context.session(query)?.each(query, &[], |batch| {
+        let tasks = batch.column(0).as_string::<i32>().iter().flatten();
+        for (task, run) in tasks.zip(batch.column(1).as_string::<i32>().iter().flatten()) {
+            runs.entry(task.to_owned()).or_default().insert(run.to_owned());
+        }
+        Ok(())
+    })?;
+    Ok(runs)
+}
+
+/// A hold-out that names nothing is a mistake; one that names a known task without rows is a warning.
+fn check_hold_out(
+    config: &Split,
+    context: &Context<'_>,
+    runs: &BTreeMap<String, BTreeSet<String>>,
+) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for (task, span) in config.hold_out_tasks.iter().zip(&config.hold_out_spans) {
+        let known = context.catalog.tasks.contains_key(task);
+        if !known && !runs.contains_key(task) {
+            let hint = did_you_mean(task, runs.keys().map(String::as_str));
+            let message = format!("held-out task `{task}` is neither in the logs nor in the catalogue");
+            let diagnostic = Diagnostic::new(Code::UnknownTask, span.clone(), message).with_hint(hint);
+            return Err(context.pipeline.error(diagnostic).into());
+        }
+        let group = context.catalog.alias_group(task);
+        if !runs.keys().any(|seen| context.catalog.alias_group(seen) == group) {
+            warnings.push(format!("held-out task `{task}` has no transitions, under any of its names"));
+        }
+    }
+    Ok(warnings)
+}
+
+/// The side of every task, and of the runs that are kept for validation.
+fn assign(config: &Split, context: &Context<'_>, runs: &BTreeMap<String, BTreeSet<String>>) -> Vec<SplitRow> {
+    let seed = context.pipeline.seed;
+    let named: BTreeSet<&str> = config.hold_out_tasks.iter().map(String::as_str).collect();
+    let named_groups: BTreeSet<&str> = named.iter().map(|task| context.catalog.alias_group(task)).collect();
+    let mut rows = Vec::new();
+    for (task, task_runs) in runs {
+        let group = context.catalog.alias_group(task);
+        let (split, reason) = if named.contains(task.as_str()) {
+            ("test", "held_out_task")
+        } else if named_groups.contains(group) {
+            ("test", "held_out_alias")
+        } else if sample::unit(seed, "hold_out", group) < config.hold_out_fraction {
+            ("test", "held_out_fraction")
+        } else {
+            ("train", "train")
+        };
+        let row = |run_id, split, reason| SplitRow {
+            alias_group: group.to_owned(),
+            task: task.clone(),
+            run_id,
+            split,
+            reason,
+        };
+        rows.push(row(None, split, reason));
+        let fraction = config.validation.map_or(0.0, |validation| validation.runs);
+        if split == "train" {
+            let chosen = task_runs.iter().filter(|run| sample::unit(seed, "validation", run) < fraction);
+            rows.extend(chosen.map(|run| row(Some(run.clone()), "validation", "validation_run")));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+/// The input's tasks, with their groups and whether they are held out.
+fn write_tasks(
+    context: &Context<'_>,
+    draft: &mut Draft,
+    held: &BTreeSet<&str>,
+    rows: &[SplitRow],
+) -> Result<()> {
+    let schema = extended(&context.inputs[0].schema("tasks")?, "tasks", "split");
+    let held_groups: BTreeSet<&str> =
+        rows.iter().filter(|row| held.contains(row.task.as_str())).map(|row| row.alias_group.as_str()).collect();
+    let mut writer = draft.writer("tasks", &schema)?;
+    let query = "SELECT * FROM input.tasks ORDER BY task";
+    context.session(query)?.each(query, &[], |batch| {
+        let names = batch.column_by_name("task").map(|column| column.as_string::<i32>().clone());
+        let names = names.into_iter().flat_map(|names| names.iter().flatten().map(str::to_owned).collect::<Vec<_>>());
+        let groups: Vec<String> = names.map(|task| context.catalog.alias_group(&task).to_owned()).collect();
+        let flags: arrow::array::BooleanArray =
+            groups.iter().map(|group| Some(held_groups.contains(group.as_str()))).collect();
+        let groups = arrow::array::StringArray::from(groups);
+        let columns: Vec<arrow::array::ArrayRef> = schema
+            .fields()
+            .iter()
+            .map(|field| match field.name().as_str() {
+                "alias_group" => Ok(std::sync::Arc::new(groups.clone()) as arrow::array::ArrayRef),
+                "held_out" => Ok(std::sync::Arc::new(flags.clone()) as arrow::array::ArrayRef),
+                name => batch.column_by_name(name).cloned().ok_or_else(|| {
+                    context.error(Code::MissingColumn, format!("tasks lack the column `{name}`"), None)
+                }),
+            })
+            .collect::<Result<_>>()?;
+        let batch = arrow::array::RecordBatch::try_new(schema.clone(), columns)
+            .map_err(|source| finch_core::Error::Arrow { table: "tasks".to_owned(), source })?;
+        Ok(writer.write(&batch)?)
+    })?;
+    draft.finish("tasks", writer)?;
+    Ok(())
+}

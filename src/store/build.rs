@@ -1,0 +1,161 @@
+//! Build records: what was decided and done, when and where.
+//!
+//! Everything that manifests must not hold goes here: clocks, host names, paths, names of stages. A record is
+//! written at the end of a build, also of one that failed.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use finch_core::{Digest, Kind};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, write_synced};
+use crate::code::Code;
+use crate::error::{Error, Result};
+
+/// The version of this format.
+pub const VERSION: u32 = 1;
+
+/// One execution of a spec.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildRecord {
+    /// The format's version, [`VERSION`].
+    pub version: u32,
+    /// Start time and a digest; sorts by time.
+    pub build_id: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// Wall time.
+    pub seconds: f64,
+    /// The host's name.
+    pub host: String,
+    /// Threads that were used.
+    pub threads: usize,
+    /// `ok` or `failed`.
+    pub status: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The stages in build order, as far as the build came.
+    pub stages: Vec<StageRecord>,
+}
+
+/// What a build did about a stage.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageRecord {
+    /// The stage's name in the spec.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// What it reads, by role, as dataset fingerprints.
+    pub inputs: Vec<String>,
+    /// Its dataset.
+    pub fingerprint: Digest,
+    /// Reused or computed.
+    pub decision: Decision,
+    /// Why.
+    pub why: String,
+    /// Rows of the row table.
+    pub rows: u64,
+    /// Wall time.
+    pub seconds: f64,
+    /// The parts that the fingerprint was made of, for telling what changed.
+    pub parts: BTreeMap<String, String>,
+}
+
+/// Whether a stage had to be computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Its dataset was in the store.
+    Reuse,
+    /// It was computed.
+    Run,
+}
+
+impl BuildRecord {
+    /// A record of a build that starts now.
+    pub fn start(pipeline: &str, threads: usize) -> Self {
+        let now = chrono::Utc::now();
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        let digest = Kind::Build
+            .fields()
+            .text(&host)
+            .int(u64::from(std::process::id()))
+            .text(&now.to_rfc3339())
+            .finish();
+        Self {
+            version: VERSION,
+            build_id: format!("{}-{}", now.format("%Y%m%dT%H%M%S%3fZ"), &digest.short()[..6]),
+            pipeline: pipeline.to_owned(),
+            started_at: now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            seconds: 0.0,
+            host,
+            threads,
+            status: "failed".to_owned(),
+            error: None,
+            stages: Vec::new(),
+        }
+    }
+
+    /// The last stage that made or passed a table, if any.
+    pub fn stage(&self, name: &str) -> Option<&StageRecord> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+}
+
+impl Store {
+    /// Adds a build's record.
+    pub fn record(&self, build: &BuildRecord) -> Result<()> {
+        let folder = self.root.join("builds");
+        let path = folder.join(format!("{}.json", build.build_id));
+        let aside = folder.join(format!(".{}.tmp", build.build_id));
+        let text = serde_json::to_vec_pretty(build)
+            .map_err(|source| finch_core::Error::Manifest { path: path.clone(), source })?;
+        write_synced(&aside, &text)?;
+        fs::rename(&aside, &path).map_err(Error::io("write", &path))?;
+        finch_core::shard::sync_folder(&folder)?;
+        Ok(())
+    }
+
+    /// All builds, oldest first. A record that is not readable is an error, never skipped.
+    pub fn builds(&self) -> Result<Vec<BuildRecord>> {
+        let folder = self.root.join("builds");
+        let mut names = Vec::new();
+        match fs::read_dir(&folder) {
+            Ok(entries) => {
+                for entry in entries {
+                    let name = entry.map_err(Error::io("list", &folder))?.file_name();
+                    let name = name.to_string_lossy().into_owned();
+                    if name.ends_with(".json") && !name.starts_with('.') {
+                        names.push(name);
+                    }
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("list", folder)(error)),
+        }
+        names.sort();
+        names
+            .iter()
+            .map(|name| {
+                let path = folder.join(name);
+                let text = fs::read(&path).map_err(Error::io("read", &path))?;
+                serde_json::from_slice(&text)
+                    .map_err(|source| finch_core::Error::Manifest { path, source }.into())
+            })
+            .collect()
+    }
+
+    /// The newest build that finished.
+    pub fn latest_build(&self) -> Result<BuildRecord> {
+        self.builds()?.into_iter().rev().find(|build| build.status == "ok").ok_or_else(|| Error::Store {
+            reason: format!("the store `{}` holds no finished build", self.root.display()),
+            code: Code::NothingBuilt,
+            hint: Some("`finch run SPEC` makes one".to_owned()),
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! A dataset: a set of tables with a manifest; and the draft of one while a stage writes it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::SchemaRef;
+use finch_core::manifest::{FileEntry, Manifest, Table};
+use finch_core::shard::{Cuts, HashingFile, TableWriter, read};
+
+use super::Store;
+use crate::code::Code;
+use crate::contract::{Contract, encode};
+use crate::error::{Error, Result};
+
+/// A finished dataset.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub(super) store: Store,
+    /// What it is.
+    pub manifest: Manifest,
+}
+
+impl Dataset {
+    /// The folder that holds its own files.
+    pub fn folder(&self) -> PathBuf {
+        self.store.folder(self.manifest.fingerprint)
+    }
+
+    /// A table's entry.
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        self.manifest.tables.get(name)
+    }
+
+    /// The shards of a table, in row order, in whichever dataset they lie.
+    pub fn files(&self, name: &str) -> Result<Vec<PathBuf>> {
+        let table = self.table(name).ok_or_else(|| Error::Store {
+            reason: format!("dataset {} has no table `{name}`", self.manifest.fingerprint.short()),
+            code: Code::UnknownTable,
+            hint: None,
+        })?;
+        let folder = self.store.folder(table.from.unwrap_or(self.manifest.fingerprint));
+        Ok(table.files.iter().map(|file| folder.join(&file.name)).collect())
+    }
+
+    /// The columns of a table, from its first shard.
+    pub fn schema(&self, name: &str) -> Result<SchemaRef> {
+        let files = self.files(name)?;
+        let first = files.first().ok_or_else(|| Error::Store {
+            reason: format!("table `{name}` of dataset {} has no file", self.manifest.fingerprint.short()),
+            code: Code::Damaged,
+            hint: None,
+        })?;
+        Ok(arrow::array::RecordBatchReader::schema(&read(first)?))
+    }
+
+    /// An artifact's path.
+    pub fn artifact(&self, name: &str) -> Option<PathBuf> {
+        let entry = self.manifest.artifacts.iter().find(|file| file.name == name)?;
+        Some(self.folder().join(&entry.name))
+    }
+}
+
+/// A dataset being written.
+pub struct Draft {
+    folder: tempfile::TempDir,
+    tables: BTreeMap<String, Table>,
+    artifacts: Vec<FileEntry>,
+}
+
+impl Draft {
+    /// An empty draft in a store.
+    pub fn new(store: &Store) -> Result<Self> {
+        Ok(Self { folder: store.scratch()?, tables: BTreeMap::new(), artifacts: Vec::new() })
+    }
+
+    /// Where its files are written.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts a table under its contract's key.
+    pub fn writer(&self, table: &str, schema: &SchemaRef) -> Result<TableWriter> {
+        self.keyed_writer(table, schema, &Contract::of(table).key)
+    }
+
+    /// Starts a table under a key.
+    pub fn keyed_writer(&self, table: &str, schema: &SchemaRef, key: &[String]) -> Result<TableWriter> {
+        Ok(TableWriter::new(self.folder.path(), table, schema.clone(), key, Cuts::default())?)
+    }
+
+    /// Ends a table; returns its number of rows.
+    pub fn finish(&mut self, name: &str, writer: TableWriter) -> Result<u64> {
+        let table = writer.finish()?;
+        let rows = table.rows;
+        self.tables.insert(name.to_owned(), table);
+        Ok(rows)
+    }
+
+    /// The shards of a table that is finished here.
+    pub fn files(&self, name: &str) -> Vec<PathBuf> {
+        let files = self.tables.get(name).into_iter().flat_map(|table| &table.files);
+        files.map(|file| self.folder.path().join(&file.name)).collect()
+    }
+
+    /// Writes a whole table from rows that are sorted by its key.
+    pub fn write_rows<T: serde::Serialize>(&mut self, name: &str, kinds: &[&str], rows: &[T]) -> Result<u64> {
+        let schema = Contract::of(name).schema(kinds);
+        let mut writer = self.writer(name, &schema)?;
+        for batch in encode(name, &schema, rows)? {
+            writer.write(&batch)?;
+        }
+        self.finish(name, writer)
+    }
+
+    /// Passes on the tables of an input that this stage did not write itself, `except` some.
+    pub fn pass_on(&mut self, input: &Dataset, except: &[&str]) {
+        for (name, table) in &input.manifest.tables {
+            if !except.contains(&name.as_str()) && !self.tables.contains_key(name) {
+                let from = table.from.or(Some(input.manifest.fingerprint));
+                self.tables.insert(name.clone(), Table { from, ..table.clone() });
+            }
+        }
+    }
+
+    /// Writes a file that is not a table.
+    pub fn artifact(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        use std::io::Write;
+        let path = self.folder.path().join(name);
+        let file = std::fs::File::create_new(&path).map_err(Error::io("create", &path))?;
+        let mut file = HashingFile::new(file);
+        file.write_all(bytes).map_err(Error::io("write", &path))?;
+        let (bytes, blake3, sha256) = file.finish().map_err(Error::io("sync", &path))?;
+        self.artifacts.push(FileEntry { name: name.to_owned(), rows: 0, bytes, blake3, sha256 });
+        Ok(())
+    }
+
+    /// The draft's tables and artifacts, for its manifest; the folder is published by the caller.
+    pub fn into_parts(self) -> (tempfile::TempDir, BTreeMap<String, Table>, Vec<FileEntry>) {
+        (self.folder, self.tables, self.artifacts)
+    }
+}

@@ -1,0 +1,170 @@
+//! The store: immutable datasets named by fingerprint, and a record of every build.
+//!
+//! ```text
+//! datasets/<fingerprint>/manifest.json, <table>/<table>-00000.parquet, tokenizer.json
+//! builds/<time>-<digest>.json
+//! latest/<table> -> ../datasets/<fingerprint>/<table>      for people and other tools
+//! tmp/<process>-<random>/                                  what is being written
+//! ```
+//!
+//! A dataset is complete or absent: it is written aside, synced, and renamed into place with its manifest
+//! inside. Two builds at once are correct without a lock, because a rename onto a finished dataset fails and
+//! the loser discards its work, which was the same.
+
+pub mod build;
+pub mod dataset;
+pub mod verify;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use finch_core::shard::sync_folder;
+use finch_core::{Digest, manifest};
+
+pub use build::{BuildRecord, Decision, StageRecord};
+pub use dataset::{Dataset, Draft};
+
+use crate::code::Code;
+use crate::error::{Error, Result};
+
+/// A store in a local folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// A store for building; its folders are created.
+    pub fn create(root: &Path) -> Result<Self> {
+        for folder in ["datasets", "builds", "latest", "tmp"] {
+            let folder = root.join(folder);
+            fs::create_dir_all(&folder).map_err(Error::io("create", folder))?;
+        }
+        Ok(Self { root: root.to_path_buf() })
+    }
+
+    /// A store for reading; it must exist.
+    pub fn open(root: &Path) -> Result<Self> {
+        if root.join("datasets").is_dir() {
+            return Ok(Self { root: root.to_path_buf() });
+        }
+        Err(Error::Store {
+            reason: format!("`{}` is not a store: it has no folder `datasets`", root.display()),
+            code: Code::NothingBuilt,
+            hint: Some("`finch run SPEC` builds one; the spec's `store` says where".to_owned()),
+        })
+    }
+
+    /// A store that may not exist yet; nothing is created.
+    pub fn peek(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of a dataset, whether or not it is there.
+    pub fn folder(&self, fingerprint: Digest) -> PathBuf {
+        self.root.join("datasets").join(fingerprint.to_string())
+    }
+
+    /// A dataset, if it is there; a corrupt manifest is an error and never a dataset that is absent.
+    pub fn dataset(&self, fingerprint: Digest) -> Result<Option<Dataset>> {
+        let folder = self.folder(fingerprint);
+        let path = folder.join("manifest.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", path)(error)),
+        };
+        let manifest: manifest::Manifest = serde_json::from_slice(&text)
+            .map_err(|source| finch_core::Error::Manifest { path: path.clone(), source })?;
+        if manifest.version != manifest::VERSION || manifest.fingerprint != fingerprint {
+            return Err(Error::Store {
+                reason: format!("manifest `{}` is of another version or another dataset", path.display()),
+                code: Code::BadManifest,
+                hint: None,
+            });
+        }
+        Ok(Some(Dataset { store: self.clone(), manifest }))
+    }
+
+    /// A dataset that a build record names, and that must therefore be there.
+    pub fn expect(&self, fingerprint: Digest) -> Result<Dataset> {
+        self.dataset(fingerprint)?.ok_or_else(|| Error::Store {
+            reason: format!("dataset {} is not in the store `{}`", fingerprint.short(), self.root.display()),
+            code: Code::Damaged,
+            hint: Some("`finch run` builds it again".to_owned()),
+        })
+    }
+
+    /// The fingerprints of all datasets, sorted. Folders that are not named by a digest are not datasets.
+    pub fn fingerprints(&self) -> Result<Vec<Digest>> {
+        let folder = self.root.join("datasets");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+            let entry = entry.map_err(Error::io("list", &folder))?;
+            if let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                found.push(digest);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// A place to write a dataset to; removed when dropped.
+    pub fn scratch(&self) -> Result<tempfile::TempDir> {
+        let folder = self.root.join("tmp");
+        tempfile::Builder::new()
+            .prefix(&format!("{}-", std::process::id()))
+            .tempdir_in(&folder)
+            .map_err(Error::io("create a folder in", folder))
+    }
+
+    /// Makes a dataset visible: its manifest is written, everything is synced, and the folder is renamed. When
+    /// another build was faster, its dataset stays.
+    pub fn publish(&self, staging: &Path, manifest: &manifest::Manifest) -> Result<Dataset> {
+        let path = staging.join("manifest.json");
+        let text = serde_json::to_vec_pretty(manifest)
+            .map_err(|source| finch_core::Error::Manifest { path: path.clone(), source })?;
+        write_synced(&path, &text)?;
+        sync_folder(staging)?;
+        let target = self.folder(manifest.fingerprint);
+        if let Err(error) = fs::rename(staging, &target) {
+            if let Some(there) = self.dataset(manifest.fingerprint)? {
+                return Ok(there);
+            }
+            // A folder without a manifest is no dataset: nothing that finch publishes looks like this.
+            let aside = self.scratch()?.keep().join("no-manifest");
+            fs::rename(&target, &aside).map_err(|_| Error::io("publish to", &target)(error))?;
+            fs::rename(staging, &target).map_err(Error::io("publish to", &target))?;
+        }
+        sync_folder(&self.root.join("datasets"))?;
+        Ok(Dataset { store: self.clone(), manifest: manifest.clone() })
+    }
+
+    /// Points `latest/<table>` at a dataset's tables. For people: nothing in finch reads it.
+    pub fn link_latest(&self, dataset: &Dataset) -> Result<()> {
+        let folder = self.root.join("latest");
+        for (name, table) in &dataset.manifest.tables {
+            if table.from.is_some() {
+                continue;
+            }
+            let target = format!("../datasets/{}/{name}", dataset.manifest.fingerprint);
+            let aside = folder.join(format!(".{name}-{}", std::process::id()));
+            let _ = fs::remove_file(&aside);
+            std::os::unix::fs::symlink(&target, &aside).map_err(Error::io("link", &aside))?;
+            fs::rename(&aside, folder.join(name)).map_err(Error::io("link", folder.join(name)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file whole and syncs it.
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let mut file = fs::File::create(path).map_err(Error::io("create", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
+}
