@@ -43,7 +43,11 @@ impl<'a> Prepared<'a> {
         let graph = Graph::new(pipeline)?;
         check::statements(pipeline, &graph)?;
         let catalog = match &pipeline.tasks {
-            Some(path) => Catalog::read(path)?,
+            Some((path, span)) if !path.is_file() => {
+                let message = format!("the task catalogue `{}` is not a file", path.display());
+                return Err(pipeline.error(Diagnostic::new(Code::MissingSource, span.clone(), message)).into());
+            }
+            Some((path, _)) => Catalog::read(path)?,
             None => Catalog::default(),
         };
         let mut discoveries = BTreeMap::new();

@@ -61,8 +61,15 @@ const FLAGS: [&str; 7] = ["valid", "validity", "is_valid", "correct", "feasible"
 const FAILURE_KEYS: [&str; 5] = ["error", "timeout", "stage1_passed", "stage2_passed", "stage3_passed"];
 
 /// Error texts that speak of time. The bare word is left out: consoles print options that are called so.
-const TIMEOUT_WORDS: [&str; 6] =
-    ["timed out", "timeouterror", "timeoutexpired", "timeout after", "time limit", "deadline exceeded"];
+const TIMEOUT_WORDS: [&str; 7] = [
+    "timed out",
+    "timeouterror",
+    "timeoutexpired",
+    "timeout after",
+    "time limit",
+    "timelimit",
+    "deadline exceeded",
+];
 /// Error texts that speak of the machine.
 const INFRASTRUCTURE_WORDS: [&str; 9] = [
     "no module named",

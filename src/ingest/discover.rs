@@ -299,8 +299,16 @@ fn program_root(path: &Path, root: &Path) -> PathBuf {
         let up = above(holder).unwrap_or_else(|| root.to_path_buf());
         return if named(&up, "checkpoints") { above(&up).unwrap_or(up) } else { up };
     }
+    // A database folder belongs to the run that it lies in, with its checkpoints and its trace.
+    let traces = ["evolution_trace.jsonl", "evolution_trace.jsonl.gz", "evolution_trace.json"];
     match above(holder) {
-        Some(up) if up.join("checkpoints").is_dir() => up,
+        Some(up)
+            if named(holder, "db")
+                || up.join("checkpoints").is_dir()
+                || traces.iter().any(|trace| up.join(trace).is_file()) =>
+        {
+            up
+        }
         _ => holder.to_path_buf(),
     }
 }

@@ -11,6 +11,7 @@
 pub mod assess;
 pub mod discover;
 pub mod json;
+pub mod language;
 pub mod openevolve;
 pub mod record;
 pub mod scratch;

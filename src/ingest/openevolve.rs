@@ -2,7 +2,7 @@
 //!
 //! The same candidate stands in many checkpoints, with and without its prompts; each file is a record and the
 //! best one wins later. Migration copies a program under a new id with its parent set to the source: such
-//! records say `copy_of` and are no search steps.
+//! records say `copy_of` and are no search steps. The same is done to fill an empty island, without saying so.
 
 use finch_core::{Digest, answer};
 use serde_json::{Map, Value};
@@ -71,7 +71,7 @@ fn program(value: &Value, scratch: &Scratch) -> Result<Result<Record, String>> {
     let mut record = Record {
         copy_of: parent.clone().filter(|_| migrant),
         parents: parent.into_iter().filter(|_| !migrant).collect(),
-        program: Some(scratch.program(code, json::text(object, "language").unwrap_or("unknown"))?),
+        program: Some(scratch.program(code, json::text(object, "language"))?),
         iteration: json::integer(object, "iteration_found"),
         island: json::integer(&metadata, "island"),
         generation: json::integer(object, "generation"),
@@ -86,6 +86,8 @@ fn program(value: &Value, scratch: &Scratch) -> Result<Result<Record, String>> {
     if let Some(prompts) = object.get("prompts").and_then(Value::as_object) {
         read_prompts(prompts, &mut record, scratch)?;
     }
+    let step = record.user_prompt.is_some() || record.response.is_some();
+    record.no_step = !step && !metadata.contains_key("changes") && record.parent_metrics.is_empty();
     Ok(Ok(record))
 }
 

@@ -26,6 +26,9 @@ pub struct Record {
     pub parents: Vec<String>,
     /// Set when this is a migrant or an island copy of another candidate.
     pub copy_of: Option<String>,
+    /// True when the record has a parent and no sign of a search step: no prompt, no change, no scores of the
+    /// parent. With its parent's program, it is a copy that seeded an empty island.
+    pub no_step: bool,
     /// True when the candidate is known only as somebody's parent.
     pub stub: bool,
     /// The program, where the record holds it.

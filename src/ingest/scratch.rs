@@ -16,6 +16,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::language::language;
 use super::record::ProgramRef;
 use crate::error::Result;
 
@@ -39,8 +40,9 @@ impl Scratch {
         })
     }
 
-    /// Keeps a program; the canonical text is what is stored.
-    pub fn program(&self, code: &str, language: &str) -> Result<ProgramRef> {
+    /// Keeps a program; the canonical text is what is stored. `label` is the scaffold's word for its language.
+    pub fn program(&self, code: &str, label: Option<&str>) -> Result<ProgramRef> {
+        let language = language(code, label);
         let text = canonical(code);
         let id = program_id(&text);
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);

@@ -208,7 +208,7 @@ fn candidate(cells: &Cells, scratch: &Scratch) -> Result<Result<Record, String>>
     let mut record = Record {
         copy_of: json::id(&metadata, "_original_program_id").filter(|_| copy),
         parents: json::id(&cells.0, "parent_id").into_iter().filter(|_| !copy).collect(),
-        program: Some(scratch.program(&code, &cells.text("language").unwrap_or_else(|| "unknown".to_owned()))?),
+        program: Some(scratch.program(&code, cells.text("language").as_deref())?),
         iteration: cells.integer("generation"),
         generation: cells.integer("generation"),
         island: cells.integer("island_idx"),

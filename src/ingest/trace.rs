@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
 use finch_core::Digest;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::discover::LogFile;
 use super::json;
@@ -152,7 +152,7 @@ fn keep(
         return Ok(());
     };
     let code = |key: &str, scratch: &Scratch| -> Result<Option<super::record::ProgramRef>> {
-        json::text(object, key).map(|code| scratch.program(code, &language(object))).transpose()
+        json::text(object, key).map(|code| scratch.program(code, None)).transpose()
     };
     let parent = json::id(object, "parent_id");
     let parent_metrics = json::object(object, "parent_metrics");
@@ -195,14 +195,4 @@ fn keep(
     }
     log.records.push(record);
     Ok(())
-}
-
-/// The language of a step's programs: traces do not say it, the answer's fence may.
-fn language(object: &Map<String, Value>) -> String {
-    let answer = json::text(object, "llm_response").unwrap_or("");
-    let fence = answer.split("```").nth(1).and_then(|block| block.lines().next()).unwrap_or("").trim();
-    match fence {
-        "cpp" | "c++" | "python" | "rust" | "java" | "javascript" | "lean" => fence.replace("c++", "cpp"),
-        _ => "unknown".to_owned(),
-    }
 }

@@ -90,6 +90,7 @@ pub fn unite(units: Vec<UnitRecords>) -> Vec<Run> {
             nodes.add(unit, log.scaffold, record);
         }
     }
+    nodes.mark_island_seeds();
     let candidates = nodes.resolve_copies();
     let components = nodes.components(&candidates);
     let mut runs = nodes.runs(candidates, &components);
@@ -110,6 +111,8 @@ struct Draft {
     candidate: Candidate,
     /// Its parents as nodes.
     parent_nodes: Vec<usize>,
+    /// Whether a record of its own says that it has no parent. A stub or a copy cannot know.
+    is_root: bool,
     without_program: Vec<Record>,
 }
 
@@ -129,6 +132,32 @@ impl Nodes {
     fn add(&mut self, unit: usize, scaffold: &'static str, record: Record) {
         let node = self.node(unit, scaffold, &record.native_id);
         self.records[node].push((unit, record));
+    }
+
+    /// Marks records that repeat their parent's program without a search step as copies of it.
+    fn mark_island_seeds(&mut self) {
+        let mut seeds = Vec::new();
+        for (node, records) in self.records.iter().enumerate() {
+            for (at, (unit, record)) in records.iter().enumerate() {
+                let [parent] = record.parents.as_slice() else { continue };
+                if !record.no_step || record.copy_of.is_some() {
+                    continue;
+                }
+                let key = NodeKey {
+                    scaffold: self.keys[node].scaffold,
+                    unit: (!is_uuid(parent)).then_some(*unit),
+                    id: parent.clone(),
+                };
+                let of_parent = self.index.get(&key).map(|&parent| &self.records[parent]);
+                if record.program.is_some_and(|program| of_parent.is_some_and(|of| holds(of, program))) {
+                    seeds.push((node, at));
+                }
+            }
+        }
+        for (node, at) in seeds {
+            let record = &mut self.records[node][at].1;
+            record.copy_of = record.parents.pop();
+        }
     }
 
     /// Follows copies to what they copy and merges the records of each candidate; indexed by node.
@@ -163,12 +192,14 @@ impl Nodes {
             copies.dedup();
             let records = group.iter().filter(|(_, _, record)| !record.stub).count() as u64;
             let merged = merge(key.id.clone(), &group);
+            let says_root = group.iter().any(|(_, copy, record)| !copy && !record.stub && record.copy_of.is_none());
             let without_program = match merged.program {
                 Some(_) => Vec::new(),
                 None => group.into_iter().map(|(_, _, record)| record).filter(|record| !record.stub).collect(),
             };
+            let is_root = parent_nodes.is_empty() && says_root;
             let candidate = Candidate { merged, records, copies, parents: Vec::new(), unit };
-            drafts.insert(node, Draft { candidate, parent_nodes, without_program });
+            drafts.insert(node, Draft { candidate, parent_nodes, is_root, without_program });
         }
         for draft in drafts.values_mut() {
             draft.candidate.parents = draft.parent_nodes.iter().map(|&parent| self.keys[parent].id.clone()).collect();
@@ -241,6 +272,11 @@ impl Nodes {
     }
 }
 
+/// Whether one of the records has this program.
+fn holds(records: &[(usize, Record)], program: ProgramRef) -> bool {
+    records.iter().any(|(_, record)| record.program.is_some_and(|own| own.id == program.id))
+}
+
 fn find(parent: &mut [usize], mut node: usize) -> usize {
     while parent[node] != node {
         parent[node] = parent[parent[node]];
@@ -256,8 +292,10 @@ struct Piece {
     drafts: Vec<Draft>,
     units: Vec<usize>,
     started: Option<i64>,
-    /// The root: time and id of the earliest candidate without a parent.
+    /// Time and id of the earliest root.
     root: Option<(Option<i64>, String)>,
+    /// The lowest id of a candidate whose parents nobody names, for a piece without a root.
+    top: Option<String>,
 }
 
 impl Piece {
@@ -269,11 +307,13 @@ impl Piece {
             self.units.push(draft.candidate.unit);
             self.units.sort_unstable();
         }
-        if draft.parent_nodes.is_empty() {
+        if draft.is_root {
             let root = (record.created_at, key.id.clone());
             if self.root.as_ref().is_none_or(|known| root < *known) {
                 self.root = Some(root);
             }
+        } else if draft.parent_nodes.is_empty() && self.top.as_ref().is_none_or(|top| key.id < *top) {
+            self.top = Some(key.id.clone());
         }
         self.drafts.push(draft);
     }
@@ -293,10 +333,10 @@ impl Piece {
 
     fn into_run(self) -> Run {
         let described: Vec<&str> = self.drafts.iter().map(|d| d.candidate.merged.native_id.as_str()).collect();
-        let root = match self.root {
-            Some((_, root)) => root,
+        let root = match (&self.root, &self.top) {
+            (Some((_, root)), _) | (None, Some(root)) => root.clone(),
             // Evicted: the lowest of the named ancestors, which is content and not chance.
-            None => self
+            (None, None) => self
                 .drafts
                 .iter()
                 .flat_map(|draft| &draft.candidate.parents)
@@ -481,6 +521,23 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_seeds_an_island_is_no_step() {
+        let [a, b, seed, c, ..] = IDS;
+        let program = record(b, None, 0).program;
+        let runs = united(vec![vec![
+            record(a, None, 1),
+            record(b, Some(a), 2),
+            Record { no_step: true, program, ..record(seed, Some(b), 3) },
+            record(c, Some(seed), 4),
+            // Without a prompt, and yet another program: a step whose prompt was not logged.
+            Record { no_step: true, ..record(IDS[4], Some(b), 5) },
+        ]]);
+        let run = &runs[0];
+        assert_eq!(ids(run), [a, b, c, IDS[4]]);
+        assert_eq!((&run.candidates[c].parents, &run.candidates[b].copies), (&vec![b.to_owned()], &vec![seed.to_owned()]));
+    }
+
+    #[test]
     fn copies_in_a_circle_end() {
         let [a, b, ..] = IDS;
         let copy = |id, of: &str| Record { copy_of: Some(of.to_owned()), ..record(id, None, 1) };
@@ -501,6 +558,22 @@ mod tests {
         let first = runs.iter().find(|run| run.root == a).expect("run of a");
         assert_eq!(ids(first), [a, b, d]);
         assert_eq!(first.candidates[d].parents, [gone]);
+    }
+
+    #[test]
+    fn a_trace_with_gaps_is_one_run_under_its_earliest_root() {
+        let [a, b, c, d, e, _] = IDS;
+        let stub = |id| Record { stub: true, created_at: None, ..record(id, None, 0) };
+        let runs = united(vec![vec![
+            stub(d),
+            record(e, Some(d), 2),
+            stub(a),
+            record(b, Some(a), 5),
+            stub(b),
+            record(c, Some(b), 6),
+        ]]);
+        assert_eq!(runs.len(), 1);
+        assert_eq!((runs[0].root.as_str(), ids(&runs[0]).len()), (d, 5));
     }
 
     #[test]

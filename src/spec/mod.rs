@@ -30,8 +30,8 @@ pub struct Pipeline {
     pub seed: u64,
     /// Where datasets are kept.
     pub store: PathBuf,
-    /// The task catalogue.
-    pub tasks: Option<PathBuf>,
+    /// The task catalogue, and where the spec names it.
+    pub tasks: Option<(PathBuf, Span)>,
     /// The fraction of runs to use, chosen by hash.
     pub sample: f64,
     /// The stages, in the order of the file.
@@ -101,7 +101,7 @@ fn lower(root: &mut Reader<'_>, base: &Path) -> Option<Pipeline> {
             let message = format!("`{scheme}://` stores are not built yet");
             table.reject("store", Code::NotYet, message, "use a local path");
         }
-        let tasks = table.text("tasks").map(|path| base.join(path));
+        let tasks = table.text("tasks").map(|path| (base.join(path), table.span_of("tasks")));
         let sample = table.fraction("sample").unwrap_or(1.0);
         table.finish();
         (name, seed, store, tasks, sample)

@@ -141,7 +141,7 @@ pub fn bind_build(session: &Session<'_>, store: &Store, build: &BuildRecord, que
         chain.iter().filter_map(|name| Some(&datasets.iter().find(|(stage, _)| stage.name == *name)?.1)).collect();
     let names: Vec<&str> = main_chain(build);
     let Some(last) = chain.last() else { return Ok(()) };
-    for name in last.manifest.tables.keys().filter(|name| !["transitions", "removed", "candidates"].contains(&name.as_str())) {
+    for name in last.manifest.tables.keys().filter(|name| !["transitions", "removed", "candidates", "quarantine"].contains(&name.as_str())) {
         session.bind(None, name, &last.files(name)?, last.schema(name)?)?;
     }
     if let Some(logs) = chain.first().filter(|logs| logs.table("quarantine").is_some()) {

@@ -1,1 +1,12 @@
-fn main(){}
+//! finch as its users meet it: the real binary, in a temporary folder.
+
+mod bad_input;
+mod datasets;
+mod demo;
+mod house;
+mod project;
+mod query;
+mod real_logs;
+mod semantics;
+mod spec_errors;
+mod verify;

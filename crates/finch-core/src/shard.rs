@@ -347,7 +347,7 @@ pub fn sync_folder(folder: &Path) -> Result<(), Error> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{ArrayRef, Int64Array, RecordBatchReader, StringArray};
 
     use super::*;
 

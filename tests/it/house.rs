@@ -1,0 +1,75 @@
+//! House rules that a compiler cannot check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::project::repository;
+
+/// Rust files of the workspace.
+fn sources() -> Vec<PathBuf> {
+    let mut pending: Vec<PathBuf> = ["src", "crates", "tests"].map(|name| repository().join(name)).to_vec();
+    let mut files = Vec::new();
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(folder).expect("list") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn modules_have_names_of_the_domain_and_say_what_they_are() {
+    for path in sources() {
+        let name = path.file_stem().expect("name").to_string_lossy().into_owned();
+        assert!(!["utils", "helpers", "common", "manager", "misc"].contains(&name.as_str()), "{}", path.display());
+        let text = fs::read_to_string(&path).expect("read");
+        assert!(text.starts_with("//!"), "{} does not start with its purpose", path.display());
+        assert!(text.lines().count() <= 600, "{} is longer than one idea", path.display());
+    }
+}
+
+#[test]
+fn boundaries_between_modules_hold() {
+    let inside = |path: &Path, folder: &str| path.starts_with(repository().join(folder));
+    for path in sources().iter().filter(|path| inside(path, "src")) {
+        let text = fs::read_to_string(path).expect("read");
+        if !inside(path, "src/sql") {
+            assert!(!text.contains("datafusion::"), "{} names DataFusion; only sql/ may", path.display());
+        }
+        if !inside(path, "src/cli") {
+            assert!(!text.contains("miette"), "{} renders errors; only cli/ may", path.display());
+        }
+        if !inside(path, "src/cli") && !path.ends_with("lib.rs") && !path.ends_with("main.rs") {
+            assert!(!text.contains("crate::cli"), "{} calls the command line", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_core_is_lean() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--package", "finch-core", "--edges", "normal", "--prefix", "none", "--offline"])
+        .current_dir(repository())
+        .output()
+        .expect("cargo tree runs");
+    let tree = String::from_utf8_lossy(&output.stdout);
+    assert!(tree.contains("finch-core"), "{}", String::from_utf8_lossy(&output.stderr));
+    for heavy in ["datafusion", "polars", "object_store", "tokio", "tch"] {
+        let named = tree.lines().any(|line| line.split(' ').next() == Some(heavy));
+        assert!(!named, "finch-core depends on {heavy}");
+    }
+}
+
+#[test]
+fn there_is_one_arrow_and_one_object_store() {
+    let lock = fs::read_to_string(repository().join("Cargo.lock")).expect("Cargo.lock");
+    for name in ["arrow", "arrow-array", "arrow-schema", "parquet", "object_store", "datafusion"] {
+        assert_eq!(lock.matches(&format!("name = \"{name}\"\n")).count(), 1, "{name}");
+    }
+}
