@@ -14,7 +14,8 @@ fn main() {
     let lock = std::fs::read_to_string("Cargo.lock").unwrap_or_default();
     for name in ["arrow", "parquet", "datafusion", "tokenizers"] {
         let entry = format!("name = \"{name}\"\nversion = \"");
-        let version = lock.split_once(&entry).and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown");
+        let version =
+            lock.split_once(&entry).and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown");
         println!("cargo::rustc-env=FINCH_{}={version}", name.to_uppercase());
     }
 }

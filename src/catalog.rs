@@ -25,8 +25,7 @@ pub enum Direction {
 
 impl Direction {
     /// The words of specs and tables.
-    pub const WORDS: [(&'static str, Self); 2] =
-        [("maximize", Self::Maximize), ("minimize", Self::Minimize)];
+    pub const WORDS: [(&'static str, Self); 2] = [("maximize", Self::Maximize), ("minimize", Self::Minimize)];
 
     /// The word of tables.
     pub fn word(self) -> &'static str {
@@ -76,7 +75,13 @@ impl Catalog {
         })?;
         let tasks = read_document(path, &text, "the catalogue", |root| {
             let mut table = root.required_table("tasks")?;
-            Some(table.tables(|name| format!("task `{name}`")).into_iter().map(|(name, r)| (name, task(r))).collect())
+            Some(
+                table
+                    .tables(|name| format!("task `{name}`"))
+                    .into_iter()
+                    .map(|(name, r)| (name, task(r)))
+                    .collect(),
+            )
         })?;
         Ok(Self { tasks })
     }
@@ -95,7 +100,11 @@ impl Catalog {
     /// Digest of what ingest reads: everything but the alias groups, so that declaring one re-reads no log.
     pub fn ingest_digest(&self) -> Digest {
         let json = serde_json::json!(self.tasks);
-        Kind::Fingerprint.fields().text("catalogue").text(&finch_core::manifest::canonical_json(&json)).finish()
+        Kind::Fingerprint
+            .fields()
+            .text("catalogue")
+            .text(&finch_core::manifest::canonical_json(&json))
+            .finish()
     }
 
     /// Digest of the alias groups, which the split reads.
@@ -115,7 +124,12 @@ fn task(mut reader: Reader<'_>) -> Task {
         score_key: reader.text("score_key"),
         direction: reader.choice("direction", &Direction::WORDS),
         bound: reader.number("bound"),
-        initial_programs: reader.texts("initial_programs").unwrap_or_default().into_iter().map(|(id, _)| id).collect(),
+        initial_programs: reader
+            .texts("initial_programs")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect(),
     };
     if task.score_key.is_some() && task.direction.is_none() && !reader.has("direction") {
         reader.reject("score_key", Code::MissingKey, "a task with `score_key` needs `direction`", None);

@@ -28,7 +28,8 @@ pub fn sources(pipeline: &Pipeline) -> Result<()> {
         for source in config.sources.iter().filter(|source| !source.path.exists()) {
             let message = format!("source `{}` does not exist", source.given);
             let hint = format!("relative paths start at `{}`", pipeline.base.display());
-            diagnostics.push(Diagnostic::new(Code::MissingSource, source.span.clone(), message).with_hint(hint));
+            diagnostics
+                .push(Diagnostic::new(Code::MissingSource, source.span.clone(), message).with_hint(hint));
         }
     }
     finish(pipeline, diagnostics)
@@ -79,17 +80,33 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
             Some(column) => Err(Box::new(Diagnostic::new(
                 Code::MissingColumn,
                 span.clone(),
-                format!("stage `{}` needs the column `{column}` of `{table}`, which its input does not have", stage.name),
+                format!(
+                    "stage `{}` needs the column `{column}` of `{table}`, which its input does not have",
+                    stage.name
+                ),
             ))),
         },
     };
-    let extend = |table: &str, kind: &str, schema: &SchemaRef| (table.to_owned(), stage::extended(schema, table, kind));
+    let extend = |table: &str, kind: &str, schema: &SchemaRef| {
+        (table.to_owned(), stage::extended(schema, table, kind))
+    };
     let mut made = main.clone();
     match &stage.config {
         Config::Ingest(_) => {
             made.extend(
-                ["runs", "programs", "texts", "candidates", "attempts", "transitions", "tasks", "objectives", "removed", "quarantine"]
-                    .map(contract),
+                [
+                    "runs",
+                    "programs",
+                    "texts",
+                    "candidates",
+                    "attempts",
+                    "transitions",
+                    "tasks",
+                    "objectives",
+                    "removed",
+                    "quarantine",
+                ]
+                .map(contract),
             );
         }
         Config::Dedup(config) => {
@@ -123,7 +140,11 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
             needs("transitions", Some("response_id"), &config.input.span)?;
             if inputs.get(1).is_some_and(|tables| !tables.is_empty()) {
                 let message = format!("`{}` is not a tokenizer stage", config.tokenizer.stage);
-                return Err(Box::new(Diagnostic::new(Code::BadValue, config.tokenizer.span.clone(), message)));
+                return Err(Box::new(Diagnostic::new(
+                    Code::BadValue,
+                    config.tokenizer.span.clone(),
+                    message,
+                )));
             }
             made.extend([contract("examples"), contract("removed")]);
         }
@@ -134,7 +155,9 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
             let query = stage::trimmed(&config.query);
             let all: Tables = inputs.iter().flat_map(|tables| (*tables).clone()).collect();
             let schema = plan(session, query, &config.query_span, &all)?;
-            session.check_deterministic(query).map_err(|error| sql_mistake(&error, &config.query_span, &all))?;
+            session
+                .check_deterministic(query)
+                .map_err(|error| sql_mistake(&error, &config.query_span, &all))?;
             if let Some(column) = config.key.iter().find(|column| schema.column_with_name(column).is_none()) {
                 let message = format!("`key` names the column `{column}`, which the query does not yield");
                 let names = schema.fields().iter().map(|field| field.name().as_str());
@@ -153,7 +176,12 @@ fn declare(session: &Session<'_>, schema: &str, tables: &Tables, span: &Span) ->
     views::declare(session, schema, tables).map_err(|error| sql_mistake(&error, span, tables))
 }
 
-fn plan(session: &Session<'_>, query: &str, span: &Span, tables: &Tables) -> Result<SchemaRef, Box<Diagnostic>> {
+fn plan(
+    session: &Session<'_>,
+    query: &str,
+    span: &Span,
+    tables: &Tables,
+) -> Result<SchemaRef, Box<Diagnostic>> {
     session.columns_of(query).map_err(|error| sql_mistake(&error, span, tables))
 }
 
@@ -162,9 +190,12 @@ fn sql_mistake(error: &Error, span: &Span, tables: &Tables) -> Box<Diagnostic> {
     let text = error.to_string();
     let unknown = text.split("No field named ").nth(1).and_then(|rest| rest.split(['.', ' ']).next());
     let hint = unknown.and_then(|name| {
-        let columns: Vec<&str> =
-            tables.values().flat_map(|schema| schema.fields().iter().map(|field| field.name().as_str())).collect();
-        crate::spec::nearest(name.trim_matches(['"', '`']), columns).map(|near| format!("did you mean `{near}`?"))
+        let columns: Vec<&str> = tables
+            .values()
+            .flat_map(|schema| schema.fields().iter().map(|field| field.name().as_str()))
+            .collect();
+        crate::spec::nearest(name.trim_matches(['"', '`']), columns)
+            .map(|near| format!("did you mean `{near}`?"))
     });
     // DataFusion lists every column that it knows; one name is enough.
     let message = match unknown {

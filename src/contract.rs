@@ -71,8 +71,9 @@ impl Contract {
                 let (name, word, doc, added_by) = (next(), next(), next(), next());
                 let nullable = word.ends_with('?');
                 Column {
-                    data_type: data_type(word.trim_end_matches('?'))
-                        .unwrap_or_else(|| panic!("schemas/tables.toml: `{name}` has the unknown type `{word}`")),
+                    data_type: data_type(word.trim_end_matches('?')).unwrap_or_else(|| {
+                        panic!("schemas/tables.toml: `{name}` has the unknown type `{word}`")
+                    }),
                     name,
                     nullable,
                     doc,
@@ -100,9 +101,7 @@ impl Contract {
 
     /// The schema with the columns that stages of these kinds add.
     pub fn schema(&self, kinds: &[&str]) -> SchemaRef {
-        self.schema_where(|column| {
-            column.added_by.as_deref().is_none_or(|kind| kinds.contains(&kind))
-        })
+        self.schema_where(|column| column.added_by.as_deref().is_none_or(|kind| kinds.contains(&kind)))
     }
 
     /// The schema with the columns that a predicate chooses.
@@ -172,9 +171,9 @@ pub fn conform(table: &str, schema: &SchemaRef, batch: &RecordBatch) -> Result<R
         .fields()
         .iter()
         .map(|field| {
-            let column = batch.column_by_name(field.name()).ok_or_else(|| {
-                stage_error(format!("the rows lack the column `{}`", field.name()))
-            })?;
+            let column = batch
+                .column_by_name(field.name())
+                .ok_or_else(|| stage_error(format!("the rows lack the column `{}`", field.name())))?;
             let column = if column.data_type() == field.data_type() {
                 column.clone()
             } else {

@@ -70,7 +70,14 @@ pub fn run(pipeline: &Pipeline, selection: &Selection, budget: Budget, progress:
     let store = Store::create(&pipeline.store)?;
     let mut record = BuildRecord::start(&pipeline.name, budget.threads);
     let started = Instant::now();
-    let mut build = Build { prepared: &prepared, store: &store, budget, progress, datasets: BTreeMap::new(), engine: None };
+    let mut build = Build {
+        prepared: &prepared,
+        store: &store,
+        budget,
+        progress,
+        datasets: BTreeMap::new(),
+        engine: None,
+    };
     let result = build.stages(selection, &mut record);
     let datasets = std::mem::take(&mut build.datasets);
     drop(build);
@@ -105,7 +112,10 @@ impl Build<'_> {
     fn stages(&mut self, selection: &Selection, record: &mut BuildRecord) -> Result<()> {
         let pipeline = self.prepared.pipeline;
         let before = self.store.builds()?.into_iter().next_back();
-        let only = selection.only.as_ref().and_then(|name| pipeline.stages.iter().position(|stage| stage.name == *name));
+        let only = selection
+            .only
+            .as_ref()
+            .and_then(|name| pipeline.stages.iter().position(|stage| stage.name == *name));
         let order = match only {
             Some(stage) => self.prepared.graph.needed(stage),
             None => self.prepared.graph.order().to_vec(),
@@ -113,18 +123,27 @@ impl Build<'_> {
         for index in order {
             let stage = &pipeline.stages[index];
             let started = Instant::now();
-            let inputs: Vec<Dataset> =
-                self.prepared.graph.inputs(index).iter().filter_map(|input| self.datasets.get(input).cloned()).collect();
+            let inputs: Vec<Dataset> = self
+                .prepared
+                .graph
+                .inputs(index)
+                .iter()
+                .filter_map(|input| self.datasets.get(input).cloned())
+                .collect();
             let parts = self.prepared.parts(index, &inputs.iter().collect::<Vec<_>>());
             let fingerprint = fingerprint(&parts);
             let there = self.store.dataset(fingerprint)?;
             let forced = selection.force.as_ref() == Some(&stage.name);
             let (dataset, decision, why) = match there {
-                Some(dataset) if !forced => (dataset, Decision::Reuse, "its dataset is in the store".to_owned()),
+                Some(dataset) if !forced => {
+                    (dataset, Decision::Reuse, "its dataset is in the store".to_owned())
+                }
                 there => {
                     let why = match &there {
                         Some(_) => "--force".to_owned(),
-                        None => what_changed(&parts, before.as_ref().and_then(|build| build.stage(&stage.name))),
+                        None => {
+                            what_changed(&parts, before.as_ref().and_then(|build| build.stage(&stage.name)))
+                        }
                     };
                     self.progress.started(&stage.name, stage.config.kind(), &why);
                     (self.compute(index, &inputs, &parts, there.as_ref())?, Decision::Run, why)
@@ -150,7 +169,13 @@ impl Build<'_> {
     }
 
     /// Runs a stage and publishes its dataset; a forced one must come out as it was.
-    fn compute(&mut self, index: usize, inputs: &[Dataset], parts: &Parts, there: Option<&Dataset>) -> Result<Dataset> {
+    fn compute(
+        &mut self,
+        index: usize,
+        inputs: &[Dataset],
+        parts: &Parts,
+        there: Option<&Dataset>,
+    ) -> Result<Dataset> {
         let pipeline = self.prepared.pipeline;
         let stage = &pipeline.stages[index];
         if self.engine.is_none() {

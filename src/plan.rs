@@ -45,7 +45,9 @@ impl<'a> Prepared<'a> {
         let catalog = match &pipeline.tasks {
             Some((path, span)) if !path.is_file() => {
                 let message = format!("the task catalogue `{}` is not a file", path.display());
-                return Err(pipeline.error(Diagnostic::new(Code::MissingSource, span.clone(), message)).into());
+                return Err(pipeline
+                    .error(Diagnostic::new(Code::MissingSource, span.clone(), message))
+                    .into());
             }
             Some((path, _)) => Catalog::read(path)?,
             None => Catalog::default(),
@@ -163,7 +165,13 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store) -> Result<Vec<Planned>> {
             let waits = prepared.graph.inputs(index).iter().find(|input| !datasets.contains_key(input));
             let name = waits.map_or("", |&input| prepared.pipeline.stages[input].name.as_str());
             let why = format!("reads `{name}`, which must run first");
-            planned.push(Planned { stage: stage.name.clone(), kind, action: Action::Depends, why, fingerprint: None });
+            planned.push(Planned {
+                stage: stage.name.clone(),
+                kind,
+                action: Action::Depends,
+                why,
+                fingerprint: None,
+            });
             continue;
         }
         let parts = prepared.parts(index, &inputs);
@@ -176,7 +184,13 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store) -> Result<Vec<Planned>> {
             }
             None => (Action::Run, what_changed(&parts, before)),
         };
-        planned.push(Planned { stage: stage.name.clone(), kind, action, why, fingerprint: Some(fingerprint) });
+        planned.push(Planned {
+            stage: stage.name.clone(),
+            kind,
+            action,
+            why,
+            fingerprint: Some(fingerprint),
+        });
     }
     Ok(planned)
 }

@@ -22,7 +22,9 @@ impl Progress {
     pub fn started(&self, stage: &str, kind: &str, why: &str) {
         match self {
             Self::Lines => say(&format!("run    {stage:<12} {kind}: {why}")),
-            Self::Json => event(&serde_json::json!({"event": "started", "stage": stage, "kind": kind, "why": why})),
+            Self::Json => {
+                event(&serde_json::json!({"event": "started", "stage": stage, "kind": kind, "why": why}));
+            }
             Self::Quiet => {}
         }
     }

@@ -146,7 +146,17 @@ fn int(batch: &RecordBatch, column: usize, row: usize) -> Option<i64> {
 
 /// A task's name from a folder: the nearest part of its path that is not a scaffold's own word.
 fn propose(folder: &Path) -> String {
-    let generic = ["openevolve_output", "outputs", "output", "results", "runs", "logs", "examples", "db", "checkpoints"];
+    let generic = [
+        "openevolve_output",
+        "outputs",
+        "output",
+        "results",
+        "runs",
+        "logs",
+        "examples",
+        "db",
+        "checkpoints",
+    ];
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let parts = absolute.components().rev().map(|part| part.as_os_str().to_string_lossy().into_owned());
     let named = parts.into_iter().find(|part| {
@@ -198,7 +208,8 @@ fn describe(runs: &[RunLine], problems: &[Problem], written: &[String]) -> Strin
             ]
         })
         .collect();
-    let header = ["folder", "scaffold", "task", "candidates", "copies", "transitions", "invalid", "judged by"];
+    let header =
+        ["folder", "scaffold", "task", "candidates", "copies", "transitions", "invalid", "judged by"];
     let mut out = columns(&header, &rows);
     let sum = |of: fn(&RunLine) -> i64| runs.iter().map(of).sum::<i64>();
     out += &format!(

@@ -156,7 +156,8 @@ fn long_version() -> &'static str {
     static TEXT: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
         let mut versions = crate::toolchain();
         let own = versions.remove("finch").unwrap_or_default();
-        let others: Vec<String> = versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let others: Vec<String> =
+            versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         let profile = if cfg!(debug_assertions) { "debug assertions on" } else { "release" };
         format!("{own} ({profile})\n{}", others.join("\n"))
     });

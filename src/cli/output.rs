@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 /// Writes text as it is.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::io("write to", "standard output"))
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::io("write to", "standard output"))
 }
 
 /// Whether an error is a reader that has seen enough.

@@ -81,7 +81,9 @@ impl Query {
                 use std::io::IsTerminal;
                 let mut out = std::io::BufWriter::new(std::io::stdout());
                 if self.format == Format::Parquet && std::io::stdout().is_terminal() {
-                    return Err(Error::Usage("Parquet is not for a terminal; name a file with `--output`".to_owned()));
+                    return Err(Error::Usage(
+                        "Parquet is not for a terminal; name a file with `--output`".to_owned(),
+                    ));
                 }
                 self.format.write(&session, &text, &mut out)?;
                 out.flush().map_err(Error::io("write", "the result"))?;
@@ -93,7 +95,8 @@ impl Query {
     /// The query's text.
     fn text(&self) -> Result<String> {
         let read = |path: &Path| {
-            std::fs::read_to_string(path).map_err(|source| Error::Usage(format!("cannot read `{}`: {source}", path.display())))
+            std::fs::read_to_string(path)
+                .map_err(|source| Error::Usage(format!("cannot read `{}`: {source}", path.display())))
         };
         let text = match (&self.sql, &self.file) {
             (_, Some(path)) => read(path)?,
@@ -102,12 +105,19 @@ impl Query {
                 None => sql.clone(),
             },
             (None, None) => {
-                return Err(Error::Usage("write a query, as in `finch query --store DIR \"SELECT …\"`, or name a file with `-f`".to_owned()));
+                return Err(Error::Usage(
+                    "write a query, as in `finch query --store DIR \"SELECT …\"`, or name a file with `-f`"
+                        .to_owned(),
+                ));
             }
         };
         let text = text.trim().trim_end_matches(';').to_owned();
         if text.is_empty() {
-            return Err(Error::Sql { reason: "the query is empty".to_owned(), code: Code::Query, hint: None });
+            return Err(Error::Sql {
+                reason: "the query is empty".to_owned(),
+                code: Code::Query,
+                hint: None,
+            });
         }
         Ok(text)
     }
@@ -124,7 +134,9 @@ pub(super) fn ingest(
         .iter()
         .map(|path| {
             let absolute = std::path::absolute(path).map_err(Error::io("resolve", path))?;
-            let text = absolute.to_str().ok_or_else(|| Error::Usage(format!("`{}` is not UTF-8", path.display())))?;
+            let text = absolute
+                .to_str()
+                .ok_or_else(|| Error::Usage(format!("`{}` is not UTF-8", path.display())))?;
             Ok(toml::Value::from(text))
         })
         .collect();

@@ -42,7 +42,8 @@ fn graphical(report: &miette::Report) -> String {
     use std::io::IsTerminal;
     let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
     let theme = if plain { GraphicalTheme::unicode_nocolor() } else { GraphicalTheme::unicode() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(110).with_wrap_lines(false).with_links(false);
+    let handler =
+        GraphicalReportHandler::new_themed(theme).with_width(110).with_wrap_lines(false).with_links(false);
     let mut text = String::new();
     match handler.render_report(&mut text, report.as_ref()) {
         Ok(()) => text,

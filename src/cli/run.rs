@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::output::{columns, print};
 use super::BudgetArgs;
+use super::output::{columns, print};
 use crate::engine::{self, Built, Selection};
 use crate::error::{Error, Result};
 use crate::plan::{Action, Prepared, plan};
@@ -193,7 +193,10 @@ fn display_store(pipeline: &Pipeline, store: Option<&Path>) -> String {
 }
 
 fn reasons(reasons: &std::collections::BTreeMap<String, u64>) -> String {
-    let shown: Vec<String> =
-        reasons.iter().filter(|(_, count)| **count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+    let shown: Vec<String> = reasons
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
     shown.join(", ")
 }

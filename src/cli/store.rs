@@ -101,7 +101,8 @@ impl Builds {
         let rows: Vec<Vec<String>> = builds
             .iter()
             .map(|build| {
-                let ran = build.stages.iter().filter(|stage| stage.decision == crate::store::Decision::Run).count();
+                let ran =
+                    build.stages.iter().filter(|stage| stage.decision == crate::store::Decision::Run).count();
                 vec![
                     build.build_id.clone(),
                     build.pipeline.clone(),
@@ -128,10 +129,15 @@ impl Explain {
     pub(super) fn run(self) -> Result<ExitCode> {
         let wanted: Vec<Code> = match &self.code {
             None => Code::ALL.to_vec(),
-            Some(word) => Code::ALL.iter().copied().filter(|code| code.to_string().eq_ignore_ascii_case(word)).collect(),
+            Some(word) => {
+                Code::ALL.iter().copied().filter(|code| code.to_string().eq_ignore_ascii_case(word)).collect()
+            }
         };
         if wanted.is_empty() {
-            return Err(Error::Usage(format!("no code `{}`; `finch explain` lists all", self.code.unwrap_or_default())));
+            return Err(Error::Usage(format!(
+                "no code `{}`; `finch explain` lists all",
+                self.code.unwrap_or_default()
+            )));
         }
         print(&wanted.iter().map(|code| format!("{code}  {}\n", code.meaning())).collect::<String>())?;
         Ok(ExitCode::SUCCESS)

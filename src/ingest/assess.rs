@@ -56,7 +56,8 @@ pub struct Objective {
 pub const FITNESS: &str = "combined_score";
 
 /// Keys whose false or zero means that the evaluator did not accept the result.
-const FLAGS: [&str; 7] = ["valid", "validity", "is_valid", "correct", "feasible", "success", "runs_successfully"];
+const FLAGS: [&str; 7] =
+    ["valid", "validity", "is_valid", "correct", "feasible", "success", "runs_successfully"];
 /// Keys that a scaffold writes when an evaluation fails, and nothing else beside them.
 const FAILURE_KEYS: [&str; 5] = ["error", "timeout", "stage1_passed", "stage2_passed", "stage3_passed"];
 
@@ -87,8 +88,8 @@ const INFRASTRUCTURE_WORDS: [&str; 9] = [
 pub fn failure(metrics: &Map<String, Value>, correct: Option<bool>, error: Option<&str>) -> Option<Failure> {
     let said = metrics.get("error").and_then(Value::as_str).filter(|text| !text.trim().is_empty());
     let by_flag = FLAGS.iter().any(|flag| metrics.get(*flag).is_some_and(is_false));
-    let only_failure_keys = metrics.contains_key("error")
-        && metrics.keys().all(|key| FAILURE_KEYS.contains(&key.as_str()));
+    let only_failure_keys =
+        metrics.contains_key("error") && metrics.keys().all(|key| FAILURE_KEYS.contains(&key.as_str()));
     let timed_out = metrics.get("timeout").is_some_and(is_true);
     if correct != Some(false) && !by_flag && !only_failure_keys && !timed_out && said.is_none() {
         return None;
@@ -112,7 +113,8 @@ pub fn score(metrics: &Map<String, Value>, objective: &Objective) -> Option<f64>
     match &objective.score_key {
         Some(key) => json::float(metrics, key),
         None => {
-            let numbers: Vec<f64> = metrics.values().filter_map(json::number).filter(|n| n.is_finite()).collect();
+            let numbers: Vec<f64> =
+                metrics.values().filter_map(json::number).filter(|n| n.is_finite()).collect();
             (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64)
         }
     }
@@ -167,7 +169,12 @@ mod tests {
     fn scaffold_failures_are_recognised() {
         check(json!({"error": 0.0}), None, None, Some(Failure::Error));
         check(json!({"error": 0.0, "timeout": true}), None, None, Some(Failure::Timeout));
-        check(json!({"stage1_passed": 0.0, "error": 0.0, "timeout": true}), None, None, Some(Failure::Timeout));
+        check(
+            json!({"stage1_passed": 0.0, "error": 0.0, "timeout": true}),
+            None,
+            None,
+            Some(Failure::Timeout),
+        );
         check(json!({"combined_score": 0.0}), Some(false), None, Some(Failure::Rejected));
         check(json!({"combined_score": 0.0}), Some(false), Some("Traceback (most"), Some(Failure::Error));
     }
@@ -175,8 +182,18 @@ mod tests {
     #[test]
     fn evaluator_failures_are_recognised() {
         check(json!({"combined_score": 0.0, "error": "division by zero"}), None, None, Some(Failure::Error));
-        check(json!({"combined_score": 0.0, "error": "Evaluation timed out after 5s"}), None, None, Some(Failure::Timeout));
-        check(json!({"combined_score": 0.0, "error": "No module named 'scipy'"}), None, None, Some(Failure::Infrastructure));
+        check(
+            json!({"combined_score": 0.0, "error": "Evaluation timed out after 5s"}),
+            None,
+            None,
+            Some(Failure::Timeout),
+        );
+        check(
+            json!({"combined_score": 0.0, "error": "No module named 'scipy'"}),
+            None,
+            None,
+            Some(Failure::Infrastructure),
+        );
         check(json!({"combined_score": 1e6, "validity": 0.0}), None, None, Some(Failure::Rejected));
         check(json!({"combined_score": 0.0, "feasible": false}), None, None, Some(Failure::Rejected));
     }

@@ -220,7 +220,11 @@ impl Discovery {
 }
 
 fn missing(entry: &SourceEntry) -> Error {
-    Error::Source { path: entry.given.clone(), reason: "does not exist".to_owned(), code: Code::MissingSource }
+    Error::Source {
+        path: entry.given.clone(),
+        reason: "does not exist".to_owned(),
+        code: Code::MissingSource,
+    }
 }
 
 /// All files below a folder, in name order; links are skipped.
@@ -243,7 +247,8 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 /// What a file is; `None` for a file that holds no records.
 fn classify(path: &Path, scaffold: Option<&str>) -> Option<Format> {
     let name = path.file_name()?.to_string_lossy();
-    let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy()).unwrap_or_default();
+    let folder =
+        path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy()).unwrap_or_default();
     let wanted = |format: Format| match scaffold {
         Some(scaffold) if format.scaffold() != Some(scaffold) => Format::Foreign,
         _ => format,

@@ -73,7 +73,8 @@ fn mend(bytes: &[u8]) -> Cow<'_, [u8]> {
             }
             (_, b'"') => in_string = !in_string,
             (false, b'N' | b'I' | b'-') => {
-                if let Some((word, quoted)) = WORDS.iter().find(|(word, _)| bytes_in[at..].starts_with(word)) {
+                if let Some((word, quoted)) = WORDS.iter().find(|(word, _)| bytes_in[at..].starts_with(word))
+                {
                     replace(at..at + word.len(), quoted);
                     changed = true;
                     at += word.len();
@@ -173,7 +174,10 @@ mod tests {
     fn bare_words_become_strings_only_outside_strings() {
         let text = br#"{"a": NaN, "b": [Infinity, -Infinity, -1], "c": "NaN -Infinity \" NaN"}"#;
         let value = parse(text).expect("parses");
-        assert_eq!(value, json!({"a": "NaN", "b": ["Infinity", "-Infinity", -1], "c": "NaN -Infinity \" NaN"}));
+        assert_eq!(
+            value,
+            json!({"a": "NaN", "b": ["Infinity", "-Infinity", -1], "c": "NaN -Infinity \" NaN"})
+        );
         assert!(number(&value["a"]).is_some_and(f64::is_nan));
         assert_eq!(number(&value["b"][1]), Some(f64::NEG_INFINITY));
     }

@@ -66,8 +66,8 @@ fn program(value: &Value, scratch: &Scratch) -> Result<Result<Record, String>> {
     };
     let metadata = json::object(object, "metadata");
     let parent = json::id(object, "parent_id");
-    let migrant = metadata.get("migrant").and_then(Value::as_bool).unwrap_or(false)
-        || native_id.contains("_migrant_");
+    let migrant =
+        metadata.get("migrant").and_then(Value::as_bool).unwrap_or(false) || native_id.contains("_migrant_");
     let mut record = Record {
         copy_of: parent.clone().filter(|_| migrant),
         parents: parent.into_iter().filter(|_| !migrant).collect(),

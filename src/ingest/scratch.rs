@@ -35,7 +35,11 @@ impl Scratch {
         let programs = ["program_id", "language", "code"];
         let texts = ["text_id", "text"];
         Ok(Self {
-            programs: Mutex::new(Sheet::create(folder.join("programs.parquet"), &programs, &["bytes", "lines"])?),
+            programs: Mutex::new(Sheet::create(
+                folder.join("programs.parquet"),
+                &programs,
+                &["bytes", "lines"],
+            )?),
             texts: Mutex::new(Sheet::create(folder.join("texts.parquet"), &texts, &[])?),
         })
     }

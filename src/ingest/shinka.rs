@@ -107,7 +107,8 @@ fn read_rows(
                     }
                     Err(reason) => {
                         let bytes = cells.text("code").unwrap_or_default();
-                        let mut bad = Quarantined::new(Code::BadRecord, reason, file, offset, bytes.as_bytes());
+                        let mut bad =
+                            Quarantined::new(Code::BadRecord, reason, file, offset, bytes.as_bytes());
                         bad.digest = digest;
                         log.quarantined.push(bad);
                     }
@@ -132,9 +133,8 @@ impl Cells {
             }
             let value = match row.get_ref(name) {
                 Ok(ValueRef::Integer(number)) => Value::from(number),
-                Ok(ValueRef::Real(number)) => {
-                    serde_json::Number::from_f64(number).map_or_else(|| Value::from(number.to_string()), Value::Number)
-                }
+                Ok(ValueRef::Real(number)) => serde_json::Number::from_f64(number)
+                    .map_or_else(|| Value::from(number.to_string()), Value::Number),
                 Ok(ValueRef::Text(bytes)) => Value::from(String::from_utf8_lossy(bytes).into_owned()),
                 Ok(ValueRef::Null | ValueRef::Blob(_)) | Err(_) => Value::Null,
             };
@@ -204,7 +204,8 @@ fn candidate(cells: &Cells, scratch: &Scratch) -> Result<Result<Record, String>>
 
     let output = ["stderr_log", "stdout_log"].map(|name| json::text(&metadata, name).unwrap_or(""));
     let feedback = cells.text("text_feedback").unwrap_or_default();
-    let inspirations = ["archive_inspiration_ids", "top_k_inspiration_ids"].map(|name| cells.ids(name)).concat();
+    let inspirations =
+        ["archive_inspiration_ids", "top_k_inspiration_ids"].map(|name| cells.ids(name)).concat();
     let mut record = Record {
         copy_of: json::id(&metadata, "_original_program_id").filter(|_| copy),
         parents: json::id(&cells.0, "parent_id").into_iter().filter(|_| !copy).collect(),

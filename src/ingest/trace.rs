@@ -50,7 +50,10 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
             Ok(0) => return Ok(log),
             Ok(length) => {
                 if length as u64 == MAX_LINE {
-                    let reason = format!("a line longer than {} MiB; the rest of the file is not read", MAX_LINE >> 20);
+                    let reason = format!(
+                        "a line longer than {} MiB; the rest of the file is not read",
+                        MAX_LINE >> 20
+                    );
                     log.quarantined.push(Quarantined::new(Code::TooLarge, reason, file, offset, &line));
                     return Ok(log);
                 }
@@ -68,7 +71,12 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
 }
 
 /// The `.json` form: one document with a list `traces`.
-fn read_document(reader: &mut impl Read, file: &LogFile, scratch: &Scratch, mut log: FileLog) -> Result<FileLog> {
+fn read_document(
+    reader: &mut impl Read,
+    file: &LogFile,
+    scratch: &Scratch,
+    mut log: FileLog,
+) -> Result<FileLog> {
     let mut bytes = Vec::new();
     if let Err(error) = reader.take(MAX_LINE).read_to_end(&mut bytes) {
         log.quarantined.push(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
@@ -109,7 +117,8 @@ fn read_line(line: &[u8], offset: u64, file: &LogFile, scratch: &Scratch, log: &
     match json::parse(text) {
         Ok(value) => keep(&value, text, offset, file, scratch, log),
         Err(error) => {
-            let starts: Vec<usize> = (1..text.len()).filter(|&at| text[at..].starts_with(RECORD_START)).collect();
+            let starts: Vec<usize> =
+                (1..text.len()).filter(|&at| text[at..].starts_with(RECORD_START)).collect();
             if starts.is_empty() {
                 let code = if error.truncated { Code::Truncated } else { Code::NotJson };
                 log.quarantined.push(Quarantined::new(code, error.to_string(), file, offset, text));
@@ -122,7 +131,13 @@ fn read_line(line: &[u8], offset: u64, file: &LogFile, scratch: &Scratch, log: &
                     Ok(value) => keep(&value, piece, offset + from as u64, file, scratch, log)?,
                     Err(error) => {
                         let place = offset + from as u64;
-                        log.quarantined.push(Quarantined::new(Code::Truncated, error.to_string(), file, place, piece));
+                        log.quarantined.push(Quarantined::new(
+                            Code::Truncated,
+                            error.to_string(),
+                            file,
+                            place,
+                            piece,
+                        ));
                     }
                 }
                 from = to;

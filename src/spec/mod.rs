@@ -5,17 +5,18 @@
 //! and whether the sources exist is the plan's.
 
 mod diagnostic;
+mod kinds;
 mod reader;
 mod stages;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use diagnostic::{did_you_mean, nearest};
 pub use diagnostic::{Diagnostic, Span, SpecError};
+pub(crate) use diagnostic::{did_you_mean, nearest};
 pub(crate) use reader::{Reader, read_document};
 pub use stages::{
-    Config, Dedup, Exact, Filter, Ingest, Label, OnLeak, OverLength, PerTask, Render, SourceEntry, Split, Sql,
-    Tokenizer, TokenizerFrom, ValidationRuns,
+    Config, Dedup, Exact, Filter, Ingest, Label, OnLeak, OverLength, PerTask, Render, SourceEntry, Split,
+    Sql, Tokenizer, TokenizerFrom, ValidationRuns,
 };
 
 use crate::code::Code;
@@ -81,7 +82,11 @@ pub fn read(path: &Path) -> Result<Pipeline> {
     let text = std::fs::read_to_string(path).map_err(|source| SpecError {
         path: path.to_path_buf(),
         text: String::new(),
-        diagnostics: vec![Diagnostic::new(Code::SpecUnreadable, 0..0, format!("cannot read the spec: {source}"))],
+        diagnostics: vec![Diagnostic::new(
+            Code::SpecUnreadable,
+            0..0,
+            format!("cannot read the spec: {source}"),
+        )],
     })?;
     parse(path, &text, &base_of(path))
 }
@@ -106,7 +111,7 @@ fn lower(root: &mut Reader<'_>, base: &Path) -> Option<Pipeline> {
         table.finish();
         (name, seed, store, tasks, sample)
     });
-    let stages = root.required_table("stages").map(|table| stages::read_all(table, base));
+    let stages = root.required_table("stages").map(|table| kinds::read_all(table, base));
     let (name, seed, store, tasks, sample) = pipeline?;
     Some(Pipeline {
         name,

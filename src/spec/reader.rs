@@ -96,7 +96,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a mistake in a key's value.
-    pub(crate) fn reject(&self, key: &str, code: Code, message: impl Into<String>, hint: impl Into<Option<&'static str>>) {
+    pub(crate) fn reject(
+        &self,
+        key: &str,
+        code: Code,
+        message: impl Into<String>,
+        hint: impl Into<Option<&'static str>>,
+    ) {
         let hint: Option<&str> = hint.into();
         self.problems
             .push(Diagnostic::new(code, self.span_of(key), message).with_hint(hint.map(str::to_owned)));
@@ -119,7 +125,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a required key that is absent; returns the value otherwise.
-    pub(crate) fn required<T>(&mut self, key: &str, read: impl FnOnce(&mut Self, &str) -> Option<T>) -> Option<T> {
+    pub(crate) fn required<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Self, &str) -> Option<T>,
+    ) -> Option<T> {
         if !self.has(key) {
             self.asked.push(key.to_owned());
             self.missing(key);
@@ -198,7 +208,12 @@ impl<'a> Reader<'a> {
     pub(crate) fn fraction(&mut self, key: &str) -> Option<f64> {
         let number = self.number(key)?;
         if !(0.0..=1.0).contains(&number) {
-            self.reject(key, Code::BadValue, format!("`{key}` in {} must be between 0 and 1", self.what), None);
+            self.reject(
+                key,
+                Code::BadValue,
+                format!("`{key}` in {} must be between 0 and 1", self.what),
+                None,
+            );
             return None;
         }
         Some(number)
@@ -222,8 +237,12 @@ impl<'a> Reader<'a> {
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         self.problems.push(
-            Diagnostic::new(Code::BadValue, self.span_of(key), format!("`{key}` in {} cannot be `{word}`", self.what))
-                .with_hint(did_you_mean(&word, names)),
+            Diagnostic::new(
+                Code::BadValue,
+                self.span_of(key),
+                format!("`{key}` in {} cannot be `{word}`", self.what),
+            )
+            .with_hint(did_you_mean(&word, names)),
         );
         None
     }
@@ -236,7 +255,7 @@ impl<'a> Reader<'a> {
             return None;
         };
         let mut texts = Vec::new();
-        for item in items.iter() {
+        for item in items {
             match item.get_ref().as_str() {
                 Some(text) => texts.push((text.to_owned(), item.span())),
                 None => self.wrong_type(key, item, "a list of texts"),
@@ -258,7 +277,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A table inside this one.
-    pub(crate) fn table(&mut self, key: &str) -> Option<Reader<'a>> {
+    pub(crate) fn table(&mut self, key: &str) -> Option<Self> {
         let value = self.ask(key)?;
         match value.get_ref().as_table() {
             Some(table) => Some(self.inner(table, value.span(), format!("`{key}` of {}", self.what))),
@@ -269,12 +288,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn required_table(&mut self, key: &str) -> Option<Reader<'a>> {
+    pub(crate) fn required_table(&mut self, key: &str) -> Option<Self> {
         self.required(key, Self::table)
     }
 
     /// All tables inside this one, by key, in the order of the file.
-    pub(crate) fn tables(&mut self, what: impl Fn(&str) -> String) -> Vec<(String, Reader<'a>)> {
+    pub(crate) fn tables(&mut self, what: impl Fn(&str) -> String) -> Vec<(String, Self)> {
         let mut tables = Vec::new();
         for (key, value) in self.table {
             let name = key.get_ref().to_string();
@@ -291,7 +310,7 @@ impl<'a> Reader<'a> {
         tables
     }
 
-    pub(crate) fn inner(&self, table: &'a DeTable<'a>, span: Span, what: String) -> Reader<'a> {
+    pub(crate) fn inner(&self, table: &'a DeTable<'a>, span: Span, what: String) -> Self {
         Reader::new(table, span, what, self.problems)
     }
 
@@ -305,8 +324,12 @@ impl<'a> Reader<'a> {
             let name = key.get_ref().as_ref();
             if !self.asked.iter().any(|asked| asked == name) {
                 self.problems.push(
-                    Diagnostic::new(Code::UnknownKey, key.span(), format!("unknown key `{name}` in {}", self.what))
-                        .with_hint(did_you_mean(name, self.asked.iter().map(String::as_str))),
+                    Diagnostic::new(
+                        Code::UnknownKey,
+                        key.span(),
+                        format!("unknown key `{name}` in {}", self.what),
+                    )
+                    .with_hint(did_you_mean(name, self.asked.iter().map(String::as_str))),
                 );
             }
         }

@@ -71,12 +71,16 @@ impl Format {
             Self::Markdown => {
                 let names: Vec<String> =
                     session.columns_of(query)?.fields().iter().map(|field| cell(field.name())).collect();
-                writeln!(out, "| {} |\n|{}", names.join(" | "), " --- |".repeat(names.len())).map_err(closed)?;
+                writeln!(out, "| {} |\n|{}", names.join(" | "), " --- |".repeat(names.len()))
+                    .map_err(closed)?;
                 session.each(query, &[], |batch| {
                     let text = flat(batch, None)?;
                     for row in 0..text.num_rows() {
-                        let cells: Vec<String> =
-                            text.columns().iter().map(|column| cell(column.as_string::<i32>().value(row))).collect();
+                        let cells: Vec<String> = text
+                            .columns()
+                            .iter()
+                            .map(|column| cell(column.as_string::<i32>().value(row)))
+                            .collect();
                         writeln!(out, "| {} |", cells.join(" | ")).map_err(closed)?;
                     }
                     Ok(())
@@ -105,7 +109,8 @@ fn table(session: &Session<'_>, query: &str, out: &mut impl Write) -> Result<()>
     })?;
     writeln!(out, "{}", pretty_format_batches(&shown).map_err(arrow)?).map_err(closed)?;
     if rows > kept {
-        writeln!(out, "{} more rows; `--format csv` or `jsonl` prints them all", rows - kept).map_err(closed)?;
+        writeln!(out, "{} more rows; `--format csv` or `jsonl` prints them all", rows - kept)
+            .map_err(closed)?;
     }
     Ok(())
 }

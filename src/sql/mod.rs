@@ -17,6 +17,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::MemorySchemaProvider;
 use datafusion::common::ScalarValue;
+use datafusion::common::TableReference;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::empty::EmptyTable;
@@ -28,7 +29,6 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
-use datafusion::common::TableReference;
 use finch_core::shard::TableWriter;
 use futures::StreamExt;
 
@@ -72,14 +72,16 @@ pub enum Value {
 impl Engine {
     /// An engine with so many threads; half of the memory limit goes to its operators, which spill to `scratch`.
     pub fn new(threads: usize, memory_limit: u64, scratch: &Path) -> Result<Self> {
-        let environment = |source: &dyn std::fmt::Display| Error::Environment(format!("cannot set up SQL: {source}"));
+        let environment =
+            |source: &dyn std::fmt::Display| Error::Environment(format!("cannot set up SQL: {source}"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_stack_size(8 << 20)
             .build()
             .map_err(|e| environment(&e))?;
         let pool = FairSpillPool::new((memory_limit / 2) as usize);
-        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![scratch.to_path_buf()]));
+        let disk = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![scratch.to_path_buf()]));
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(disk)
@@ -122,10 +124,18 @@ pub struct Session<'e> {
 
 impl Session<'_> {
     /// Names a table: the rows of Parquet files, in `schema` or, without one, unqualified.
-    pub fn bind(&self, schema: Option<&str>, table: &str, files: &[PathBuf], columns: SchemaRef) -> Result<()> {
+    pub fn bind(
+        &self,
+        schema: Option<&str>,
+        table: &str,
+        files: &[PathBuf],
+        columns: SchemaRef,
+    ) -> Result<()> {
         let urls: Result<Vec<ListingTableUrl>> = files.iter().map(|file| url(file)).collect();
         let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
-        let config = ListingTableConfig::new_with_multi_paths(urls?).with_listing_options(options).with_schema(columns);
+        let config = ListingTableConfig::new_with_multi_paths(urls?)
+            .with_listing_options(options)
+            .with_schema(columns);
         let provider = ListingTable::try_new(config).map_err(failed)?;
         self.register(schema, table, Arc::new(provider))
     }
@@ -164,8 +174,10 @@ impl Session<'_> {
 
     /// Plans a statement that only reads.
     fn plan(&self, query: &str, values: &[(&str, Value)]) -> Result<DataFrame> {
-        let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = self.engine.runtime.block_on(self.context.sql_with_options(query, options)).map_err(failed)?;
+        let options =
+            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let frame =
+            self.engine.runtime.block_on(self.context.sql_with_options(query, options)).map_err(failed)?;
         if values.is_empty() {
             return Ok(frame);
         }
@@ -282,7 +294,9 @@ pub fn words(query: &str) -> BTreeSet<String> {
 fn failed(error: DataFusionError) -> Error {
     let error = error.find_root();
     let (code, hint) = match error {
-        DataFusionError::Plan(text) if text.contains("DDL") || text.contains("DML") || text.contains("Statement") => {
+        DataFusionError::Plan(text)
+            if text.contains("DDL") || text.contains("DML") || text.contains("Statement") =>
+        {
             (Code::ReadOnly, Some("queries only read; write results with `--format parquet`".to_owned()))
         }
         DataFusionError::ResourcesExhausted(_) => (Code::Query, Some("raise `--memory-limit`".to_owned())),

@@ -85,7 +85,11 @@ fn bind_tables(
         session.bind(schema, &keys, &dataset.files(name)?, columns)?;
         let side = format!("{name}_texts");
         session.bind(schema, &side, &dataset.files("texts")?, dataset.schema("texts")?)?;
-        session.view(schema, name, &with_texts(&qualified(schema, &keys), &qualified(schema, &side), &texts))?;
+        session.view(
+            schema,
+            name,
+            &with_texts(&qualified(schema, &keys), &qualified(schema, &side), &texts),
+        )?;
     }
     Ok(())
 }
@@ -111,10 +115,13 @@ fn qualified(schema: Option<&str>, table: &str) -> String {
 }
 
 fn with_texts(keys: &str, texts: &str, columns: &[(&str, &str)]) -> String {
-    let shown: Vec<String> = columns.iter().map(|(column, _)| format!("text_of_{column}.text AS {column}")).collect();
+    let shown: Vec<String> =
+        columns.iter().map(|(column, _)| format!("text_of_{column}.text AS {column}")).collect();
     let joins: Vec<String> = columns
         .iter()
-        .map(|(column, id)| format!("LEFT JOIN {texts} text_of_{column} ON text_of_{column}.text_id = k.{id}"))
+        .map(|(column, id)| {
+            format!("LEFT JOIN {texts} text_of_{column} ON text_of_{column}.text_id = k.{id}")
+        })
         .collect();
     format!("SELECT k.*, {} FROM {keys} k {}", shown.join(", "), joins.join(" "))
 }
@@ -137,11 +144,18 @@ pub fn bind_build(session: &Session<'_>, store: &Store, build: &BuildRecord, que
         datasets.push((stage, dataset));
     }
     let chain = main_chain(build);
-    let chain: Vec<&Dataset> =
-        chain.iter().filter_map(|name| Some(&datasets.iter().find(|(stage, _)| stage.name == *name)?.1)).collect();
+    let chain: Vec<&Dataset> = chain
+        .iter()
+        .filter_map(|name| Some(&datasets.iter().find(|(stage, _)| stage.name == *name)?.1))
+        .collect();
     let names: Vec<&str> = main_chain(build);
     let Some(last) = chain.last() else { return Ok(()) };
-    for name in last.manifest.tables.keys().filter(|name| !["transitions", "removed", "candidates", "quarantine"].contains(&name.as_str())) {
+    for name in last
+        .manifest
+        .tables
+        .keys()
+        .filter(|name| !["transitions", "removed", "candidates", "quarantine"].contains(&name.as_str()))
+    {
         session.bind(None, name, &last.files(name)?, last.schema(name)?)?;
     }
     if let Some(logs) = chain.first().filter(|logs| logs.table("quarantine").is_some()) {
@@ -181,7 +195,8 @@ fn all_transitions(chain: &[&Dataset], names: &[&str], needed: &Needed) -> Optio
     let (mut shown, mut joins, mut removed) = (vec!["t.*".to_owned()], Vec::new(), Vec::new());
     for (dataset, name) in chain.iter().zip(names).skip(first + 1) {
         if own(dataset, "transitions") {
-            let added: Vec<String> = columns(dataset).into_iter().filter(|column| !known.contains(column)).collect();
+            let added: Vec<String> =
+                columns(dataset).into_iter().filter(|column| !known.contains(column)).collect();
             if !added.is_empty() {
                 let alias = format!("of_{name}");
                 shown.extend(added.iter().map(|column| format!("{alias}.\"{column}\"")));
@@ -203,7 +218,10 @@ fn all_transitions(chain: &[&Dataset], names: &[&str], needed: &Needed) -> Optio
         shown.push("CAST(NULL AS VARCHAR) AS removed_by".to_owned());
     } else {
         shown.push("out.removed_by".to_owned());
-        joins.push(format!("LEFT JOIN ({}) out ON out.record_id = t.transition_id", removed.join(" UNION ALL ")));
+        joins.push(format!(
+            "LEFT JOIN ({}) out ON out.record_id = t.transition_id",
+            removed.join(" UNION ALL ")
+        ));
     }
     Some(format!("SELECT {} FROM {}.transitions t {}", shown.join(", "), names[first], joins.join(" ")))
 }

@@ -19,7 +19,8 @@ pub(super) fn run(config: &Filter, context: &Context<'_>, draft: &mut Draft) -> 
 
     let schema = context.transitions_schema()?;
     let mut writer = draft.writer("transitions", &schema)?;
-    let kept = format!("SELECT * FROM ({judged}) WHERE finch_hit AND finch_place <= {cap} ORDER BY transition_id");
+    let kept =
+        format!("SELECT * FROM ({judged}) WHERE finch_hit AND finch_place <= {cap} ORDER BY transition_id");
     session.write(&kept, &[], "transitions", &schema, &mut writer)?;
     let used = draft.finish("transitions", writer)?;
 

@@ -18,7 +18,7 @@ pub(super) fn run(config: &Label, context: &Context<'_>, draft: &mut Draft) -> R
     let mut counts = Counts { input: context.transitions_rows(), conserved: true, ..Counts::default() };
     session.each(STATEMENT, &values, |batch| {
         let batch = crate::contract::conform("transitions", &schema, batch)?;
-        let outcomes = batch.column_by_name("outcome").map(|column| arrow::array::AsArray::as_string::<i32>(column));
+        let outcomes = batch.column_by_name("outcome").map(arrow::array::AsArray::as_string::<i32>);
         for outcome in outcomes.into_iter().flatten() {
             *counts.reasons.entry(outcome.unwrap_or("unknown_direction").to_owned()).or_default() += 1;
         }

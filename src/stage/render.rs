@@ -145,8 +145,10 @@ fn render(
         return removed("over_length", format!("{total_tokens} tokens, {} are allowed", config.max_tokens));
     }
     let fields = Kind::Example.fields().text(&step.transition_id);
-    let example_id =
-        messages.iter().fold(fields, |fields, message| fields.text(&message.role).text(&message.content)).finish();
+    let example_id = messages
+        .iter()
+        .fold(fields, |fields, message| fields.text(&message.role).text(&message.content))
+        .finish();
     Ok(Ok(Example {
         example_id: example_id.to_string(),
         transition_id: step.transition_id,

@@ -58,7 +58,13 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     let action = if config.on_leak == OnLeak::Report { "report" } else { "drop" };
     let leak_schema = Contract::of("leaks").schema(&[]);
     let mut writer = draft.writer("leaks", &leak_schema)?;
-    session.write(LEAKS, &[("action", Value::Text(action.to_owned()))], "leaks", &leak_schema, &mut writer)?;
+    session.write(
+        LEAKS,
+        &[("action", Value::Text(action.to_owned()))],
+        "leaks",
+        &leak_schema,
+        &mut writer,
+    )?;
     let leaks = draft.finish("leaks", writer)?;
     if leaks > 0 && config.on_leak == OnLeak::Error {
         let reason = format!("{leaks} programs of training transitions are also programs of held-out tasks");
@@ -101,7 +107,7 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
 
     write_tasks(context, draft, &held, &rows)?;
     draft.pass_on(&context.inputs[0], &["removed", "quarantine"]);
-    if counts.reasons.get("train").is_none() && counts.input > 0 {
+    if !counts.reasons.contains_key("train") && counts.input > 0 {
         warnings.push("no transition is left for training".to_owned());
     }
     Ok(Outcome { row_table: "transitions", counts, warnings })
@@ -187,13 +193,17 @@ fn write_tasks(
     rows: &[SplitRow],
 ) -> Result<()> {
     let schema = extended(&context.inputs[0].schema("tasks")?, "tasks", "split");
-    let held_groups: BTreeSet<&str> =
-        rows.iter().filter(|row| held.contains(row.task.as_str())).map(|row| row.alias_group.as_str()).collect();
+    let held_groups: BTreeSet<&str> = rows
+        .iter()
+        .filter(|row| held.contains(row.task.as_str()))
+        .map(|row| row.alias_group.as_str())
+        .collect();
     let mut writer = draft.writer("tasks", &schema)?;
     let query = "SELECT * FROM input.tasks ORDER BY task";
     context.session(query)?.each(query, &[], |batch| {
         let names = batch.column_by_name("task").map(|column| column.as_string::<i32>().clone());
-        let names = names.into_iter().flat_map(|names| names.iter().flatten().map(str::to_owned).collect::<Vec<_>>());
+        let names =
+            names.into_iter().flat_map(|names| names.iter().flatten().map(str::to_owned).collect::<Vec<_>>());
         let groups: Vec<String> = names.map(|task| context.catalog.alias_group(&task).to_owned()).collect();
         let flags: arrow::array::BooleanArray =
             groups.iter().map(|group| Some(held_groups.contains(group.as_str()))).collect();

@@ -32,7 +32,7 @@ pub(super) fn run(config: &Sql, context: &Context<'_>, draft: &mut Draft) -> Res
     let mut writer = draft.keyed_writer(&config.table, &schema, &key)?;
     session.write(&query, &[], &config.table, &schema, &mut writer)?;
     let used = draft.finish(&config.table, writer)?;
-    let input = context.inputs.iter().map(|dataset| row_count(dataset)).sum();
+    let input = context.inputs.iter().map(row_count).sum();
     if let Some(main) = context.inputs.first() {
         draft.pass_on(main, &["removed", "quarantine"]);
     }
@@ -72,8 +72,13 @@ pub(crate) fn storable(schema: &Schema) -> SchemaRef {
         .iter()
         .map(|field| {
             let data_type = match field.data_type() {
-                DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16
-                | DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+                DataType::Int8
+                | DataType::Int16
+                | DataType::Int32
+                | DataType::UInt8
+                | DataType::UInt16
+                | DataType::UInt32
+                | DataType::UInt64 => DataType::Int64,
                 DataType::Float16 | DataType::Float32 | DataType::Decimal128(_, _) => DataType::Float64,
                 DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => DataType::Utf8,
                 DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => {

@@ -55,7 +55,8 @@ pub fn verify(store: &Store, quick: bool) -> Result<Report> {
         };
         check_manifest(store, &dataset.manifest, &place, &mut report);
         let own = dataset.manifest.tables.values().filter(|table| table.from.is_none());
-        let files: Vec<&FileEntry> = own.flat_map(|table| &table.files).chain(&dataset.manifest.artifacts).collect();
+        let files: Vec<&FileEntry> =
+            own.flat_map(|table| &table.files).chain(&dataset.manifest.artifacts).collect();
         report.files += files.len();
         report.bytes += files.iter().map(|file| file.bytes).sum::<u64>();
         let found: Vec<Finding> =
@@ -67,7 +68,8 @@ pub fn verify(store: &Store, quick: bool) -> Result<Report> {
         for stage in build.stages {
             if !store.folder(stage.fingerprint).is_dir() {
                 let place = format!("builds/{}.json", build.build_id);
-                let what = format!("stage `{}`: its dataset {} is missing", stage.name, stage.fingerprint.short());
+                let what =
+                    format!("stage `{}`: its dataset {} is missing", stage.name, stage.fingerprint.short());
                 report.findings.push(Finding { place, what });
             }
         }
@@ -119,7 +121,11 @@ fn check_file(dataset: &Dataset, entry: &FileEntry, quick: bool) -> Vec<Finding>
     match hash(&path) {
         Err(error) => return find(error.to_string()),
         Ok(digest) if digest != entry.blake3 => {
-            return find(format!("its BLAKE3 is {}, the manifest says {}", digest.short(), entry.blake3.short()));
+            return find(format!(
+                "its BLAKE3 is {}, the manifest says {}",
+                digest.short(),
+                entry.blake3.short()
+            ));
         }
         Ok(_) => {}
     }

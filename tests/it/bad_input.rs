@@ -8,7 +8,8 @@ use crate::project::{LABEL, Program, Project, digests, uuid};
 
 /// A project with a good run of three programs and a generous quarantine.
 fn project() -> Project {
-    let project = Project::new(&LABEL.replace("sources = [\"logs\"]", "sources = [\"logs\"]\nmax_quarantined = 0.9"));
+    let project =
+        Project::new(&LABEL.replace("sources = [\"logs\"]", "sources = [\"logs\"]\nmax_quarantined = 0.9"));
     for (n, parent) in [(1, None), (2, Some(1)), (3, Some(2))] {
         project.program("run", &Program::new(n, parent, n as f64));
     }
@@ -52,7 +53,11 @@ fn broken_program_files() {
 #[test]
 fn broken_databases_and_foreign_files() {
     check("shinka/programs.sqlite", b"SQLite format 3\0 and then nothing of the kind", "F0316");
-    check("shinka/other.db", b"not a database at all, but long enough to be looked at by the library", "F0316");
+    check(
+        "shinka/other.db",
+        b"not a database at all, but long enough to be looked at by the library",
+        "F0316",
+    );
     check("run/calls.jsonl", b"{\"a\": 1}\n", "F0313");
     check("results.json", b"{}", "F0313");
 }
@@ -82,17 +87,21 @@ fn a_trace_with_glued_and_cut_lines_loses_only_what_is_cut() {
     };
     let (a, b, c, d) = (step(2), step(3), step(4), step(5));
     let cut = &b[..b.len() / 2];
-    let project = Project::new(&LABEL.replace("sources = [\"logs\"]", "sources = [\"logs\"]\nmax_quarantined = 0.9"));
+    let project =
+        Project::new(&LABEL.replace("sources = [\"logs\"]", "sources = [\"logs\"]\nmax_quarantined = 0.9"));
     let trace = format!("{a}\n\n{cut}{c}\n{d}\nnot json\n").replace("{\"iteration\": ", "{\"iteration\":");
     project.write("logs/run/evolution_trace.jsonl", &trace);
     project.run().ok();
     assert_eq!(project.value("SELECT count(*) FROM transitions"), json!(3));
     let rows = project.rows("SELECT code, source_offset FROM quarantine ORDER BY source_offset");
     let offset = trace.find(&cut.replace("{\"iteration\": ", "{\"iteration\":")).expect("the cut record");
-    assert_eq!(json!(rows), json!([
-        {"code": "F0311", "source_offset": offset},
-        {"code": "F0312", "source_offset": trace.find("not json").expect("the last line")},
-    ]));
+    assert_eq!(
+        json!(rows),
+        json!([
+            {"code": "F0311", "source_offset": offset},
+            {"code": "F0312", "source_offset": trace.find("not json").expect("the last line")},
+        ])
+    );
 }
 
 #[test]
@@ -103,14 +112,16 @@ fn a_compressed_trace_that_breaks_off_keeps_its_beginning() {
         format!(
             "{{\"iteration\":{n},\"parent_id\":\"{}\",\"child_id\":\"{}\",\"parent_metrics\":{{\"combined_score\":1}},\
              \"child_metrics\":{{\"combined_score\":2}},\"parent_code\":\"a\",\"child_code\":\"{noise}\"}}\n",
-            uuid(1), uuid(n)
+            uuid(1),
+            uuid(n)
         )
     };
     let text: String = (2..30).map(line).collect();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text.as_bytes()).expect("compress");
     let bytes = encoder.finish().expect("compress");
-    let project = Project::new(&LABEL.replace("sources = [\"logs\"]", "sources = [\"logs\"]\nmax_quarantined = 0.9"));
+    let project =
+        Project::new(&LABEL.replace("sources = [\"logs\"]", "sources = [\"logs\"]\nmax_quarantined = 0.9"));
     project.write("logs/run/evolution_trace.jsonl.gz", &bytes[..bytes.len() / 2]);
     project.run().ok();
     let read = project.value("SELECT count(*) FROM transitions").as_i64().expect("count");
@@ -188,7 +199,9 @@ fn a_store_in_an_odd_path_works() {
     project.program("run", &Program::new(2, Some(1), 2.0));
     project.run().ok();
     let store = "my [store]* ?/a&b";
-    let output = project.finch(&["query", "--store", store, "--format", "csv", "SELECT outcome FROM transitions"]).ok();
+    let output = project
+        .finch(&["query", "--store", store, "--format", "csv", "SELECT outcome FROM transitions"])
+        .ok();
     assert_eq!(output.out, "outcome\nimprovement\n");
 }
 

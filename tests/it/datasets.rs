@@ -78,14 +78,24 @@ fn published_tables_have_the_columns_of_their_contracts() {
         for (name, table) in manifest(&project, stage)["tables"].as_object().expect("tables") {
             let columns = contracts[name]["columns"].as_array().expect("columns");
             let declared: Vec<&str> = columns.iter().filter_map(|column| column[0].as_str()).collect();
-            let published: Vec<&str> =
-                table["schema"].as_array().expect("schema").iter().filter_map(|c| c["name"].as_str()).collect();
+            let published: Vec<&str> = table["schema"]
+                .as_array()
+                .expect("schema")
+                .iter()
+                .filter_map(|c| c["name"].as_str())
+                .collect();
             // Columns that later stages add come after the others, in the contract's order.
-            let expected: Vec<&str> = declared.iter().copied().filter(|name| published.contains(name)).collect();
+            let expected: Vec<&str> =
+                declared.iter().copied().filter(|name| published.contains(name)).collect();
             assert_eq!(published, expected, "{stage}.{name}");
-            let first_added = columns.iter().position(|column| column.as_array().is_some_and(|c| c.len() > 3));
+            let first_added =
+                columns.iter().position(|column| column.as_array().is_some_and(|c| c.len() > 3));
             assert!(published.len() >= first_added.unwrap_or(columns.len()), "{stage}.{name} lacks columns");
-            assert_eq!(table["key"], json!(contracts[name]["key"].as_array().expect("key")), "{stage}.{name}");
+            assert_eq!(
+                table["key"],
+                json!(contracts[name]["key"].as_array().expect("key")),
+                "{stage}.{name}"
+            );
             seen += 1;
         }
     }
@@ -118,7 +128,10 @@ fn names_comments_and_defaults_change_no_fingerprint() {
         .replace("[stages.labelled]", "# a comment\n[stages.judged]\ntolerance = { relative = 1e-9 }")
         .replace("\"labelled\"", "\"judged\"")
         .replace("exact = ", "")
-        .replace("kind = \"dedup\"\ninput = \"logs\"", "input = \"logs\"\nexact = \"canonical\"\nkind = \"dedup\"");
+        .replace(
+            "kind = \"dedup\"\ninput = \"logs\"",
+            "input = \"logs\"\nexact = \"canonical\"\nkind = \"dedup\"",
+        );
     project.write("spec.toml", spec);
     let again = project.run().ok();
     assert!(again.out.contains("0 of 7 stages computed"), "{}", again.out);
@@ -133,7 +146,10 @@ fn a_changed_parameter_reruns_its_stage_and_what_it_changes() {
     assert!(plan.contains("`parameter.max_tokens` changed: 10000 -> 9000"), "{plan}");
     assert!(project.run().ok().out.contains("1 of 7 stages computed"));
     // A tolerance that changes no row: the label stage runs, and nothing after it does.
-    project.write("spec.toml", SPEC.replace("input = \"unique\"", "input = \"unique\"\ntolerance = { relative = 1e-10 }"));
+    project.write(
+        "spec.toml",
+        SPEC.replace("input = \"unique\"", "input = \"unique\"\ntolerance = { relative = 1e-10 }"),
+    );
     assert!(project.run().ok().out.contains("1 of 7 stages computed"), "early cutoff");
 }
 

@@ -46,10 +46,13 @@ fn the_demo_keeps_the_samples_promises() {
     assert_eq!(project.value("SELECT count(*) FROM quarantine"), json!(0));
     let outcomes = project.value("SELECT count(DISTINCT outcome) FROM transitions");
     assert_eq!(outcomes, json!(7), "every outcome of the design occurs in the samples");
-    let minimised = project.value("SELECT count(DISTINCT task) FROM transitions WHERE direction = 'minimize'");
+    let minimised =
+        project.value("SELECT count(DISTINCT task) FROM transitions WHERE direction = 'minimize'");
     assert!(minimised.as_i64() >= Some(3));
     assert_eq!(project.value("SELECT count(*) FROM transitions WHERE direction IS NULL"), json!(0));
-    assert!(project.value("SELECT median(system_tokens + user_tokens) FROM examples").as_f64() < Some(1500.0));
+    assert!(
+        project.value("SELECT median(system_tokens + user_tokens) FROM examples").as_f64() < Some(1500.0)
+    );
 }
 
 #[test]

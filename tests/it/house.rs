@@ -27,7 +27,11 @@ fn sources() -> Vec<PathBuf> {
 fn modules_have_names_of_the_domain_and_say_what_they_are() {
     for path in sources() {
         let name = path.file_stem().expect("name").to_string_lossy().into_owned();
-        assert!(!["utils", "helpers", "common", "manager", "misc"].contains(&name.as_str()), "{}", path.display());
+        assert!(
+            !["utils", "helpers", "common", "manager", "misc"].contains(&name.as_str()),
+            "{}",
+            path.display()
+        );
         let text = fs::read_to_string(&path).expect("read");
         assert!(text.starts_with("//!"), "{} does not start with its purpose", path.display());
         assert!(text.lines().count() <= 600, "{} is longer than one idea", path.display());

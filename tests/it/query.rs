@@ -24,9 +24,24 @@ fn formats() {
     let project = built();
     let sql = "SELECT outcome, count(*) AS n, NULL AS nothing FROM transitions GROUP BY 1 ORDER BY 1;";
     check(&project, "csv", sql, "outcome,n,nothing\nimprovement,1,\nregression,1,\n");
-    check(&project, "jsonl", sql, "{\"outcome\":\"improvement\",\"n\":1,\"nothing\":null}\n{\"outcome\":\"regression\",\"n\":1,\"nothing\":null}\n");
-    check(&project, "json", sql, "[{\"outcome\":\"improvement\",\"n\":1,\"nothing\":null},{\"outcome\":\"regression\",\"n\":1,\"nothing\":null}]\n");
-    check(&project, "markdown", sql, "| outcome | n | nothing |\n| --- | --- | --- |\n| improvement | 1 |  |\n| regression | 1 |  |\n");
+    check(
+        &project,
+        "jsonl",
+        sql,
+        "{\"outcome\":\"improvement\",\"n\":1,\"nothing\":null}\n{\"outcome\":\"regression\",\"n\":1,\"nothing\":null}\n",
+    );
+    check(
+        &project,
+        "json",
+        sql,
+        "[{\"outcome\":\"improvement\",\"n\":1,\"nothing\":null},{\"outcome\":\"regression\",\"n\":1,\"nothing\":null}]\n",
+    );
+    check(
+        &project,
+        "markdown",
+        sql,
+        "| outcome | n | nothing |\n| --- | --- | --- |\n| improvement | 1 |  |\n| regression | 1 |  |\n",
+    );
     insta::assert_snapshot!(
         project.finch(&["query", "--store", "store", sql]).ok().out,
         @r"
@@ -40,7 +55,12 @@ fn formats() {
     );
     check(&project, "csv", "SELECT outcome FROM transitions WHERE FALSE", "outcome\n");
     check(&project, "json", "SELECT outcome FROM transitions WHERE FALSE", "[]\n");
-    check(&project, "csv", "SELECT copy_native_ids FROM candidates WHERE iteration = 1", "copy_native_ids\n[]\n");
+    check(
+        &project,
+        "csv",
+        "SELECT copy_native_ids FROM candidates WHERE iteration = 1",
+        "copy_native_ids\n[]\n",
+    );
     project.finch(&["query", "--store", "store", "--format", "parquet", "-o", "out.parquet", sql]).ok();
     let bytes = std::fs::read(project.path("out.parquet")).expect("read");
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
@@ -50,8 +70,20 @@ fn formats() {
 fn every_documented_name_resolves() {
     let project = built();
     for table in [
-        "runs", "programs", "texts", "candidates", "attempts", "transitions", "trajectories", "tasks", "objectives",
-        "quarantine", "logs.transitions", "labelled.transitions", "labelled.runs", "removed_logs",
+        "runs",
+        "programs",
+        "texts",
+        "candidates",
+        "attempts",
+        "transitions",
+        "trajectories",
+        "tasks",
+        "objectives",
+        "quarantine",
+        "logs.transitions",
+        "labelled.transitions",
+        "labelled.runs",
+        "removed_logs",
     ] {
         project.value(&format!("SELECT count(*) AS n FROM {table}"));
         project.rows(&format!("SELECT * FROM {table} LIMIT 1"));
@@ -115,14 +147,19 @@ fn paths_are_printed_for_other_tools() {
     assert!(project.path("store/latest/transitions/transitions-00000.parquet").is_file());
     let logs = project.finch(&["path", "--store", "store", "logs.transitions"]).ok().out;
     assert_ne!(paths, logs);
-    project.finch(&["path", "--store", "store", "transition"]).fails(2, &["F0505", "did you mean `transitions`?"]);
+    project
+        .finch(&["path", "--store", "store", "transition"])
+        .fails(2, &["F0505", "did you mean `transitions`?"]);
 }
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let project = built();
     let binary = env!("CARGO_BIN_EXE_finch");
-    let script = format!("set -o pipefail; '{binary}' query --store store --format csv \"SELECT * FROM texts a CROSS JOIN texts b CROSS JOIN texts c CROSS JOIN texts d\" | head -n 1");
-    let status = std::process::Command::new("bash").arg("-c").arg(script).current_dir(project.root()).status();
+    let script = format!(
+        "set -o pipefail; '{binary}' query --store store --format csv \"SELECT * FROM texts a CROSS JOIN texts b CROSS JOIN texts c CROSS JOIN texts d\" | head -n 1"
+    );
+    let status =
+        std::process::Command::new("bash").arg("-c").arg(script).current_dir(project.root()).status();
     assert!(status.expect("bash runs").success());
 }

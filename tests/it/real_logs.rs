@@ -51,7 +51,8 @@ fn counts_of_real_logs_are_those_of_their_files() {
         let project = Project::new(&spec);
         project.run().ok();
         for (folder, expected) in folders {
-            let sql = format!("SELECT sum(candidates + copies) FROM runs WHERE starts_with(source, '{folder}')");
+            let sql =
+                format!("SELECT sum(candidates + copies) FROM runs WHERE starts_with(source, '{folder}')");
             assert_eq!(project.value(&sql).as_i64(), Some(*expected), "{folder}");
         }
         let all: i64 = folders.iter().map(|(_, n)| n).sum();

@@ -14,7 +14,11 @@ fn outcomes(project: &Project) -> Vec<(String, Value, Value)> {
         .into_iter()
         .map(|row| {
             let id = row["native_id"].as_str().expect("id");
-            (id.trim_start_matches("00000000-0000-4000-8000-").to_owned(), row["outcome"].clone(), row["delta"].clone())
+            (
+                id.trim_start_matches("00000000-0000-4000-8000-").to_owned(),
+                row["outcome"].clone(),
+                row["delta"].clone(),
+            )
         })
         .collect()
 }
@@ -27,7 +31,10 @@ fn broken(n: u64, parent: u64) -> Program {
 #[test]
 fn every_outcome_of_the_design() {
     let project = Project::new(LABEL);
-    let timeout = |n, parent| Program { metrics: json!({"error": 0.0, "timeout": true}), ..Program::new(n, Some(parent), 0.0) };
+    let timeout = |n, parent| Program {
+        metrics: json!({"error": 0.0, "timeout": true}),
+        ..Program::new(n, Some(parent), 0.0)
+    };
     for program in [
         Program::new(1, None, -2.0),
         Program::new(2, Some(1), -1.0),
@@ -58,18 +65,25 @@ fn every_outcome_of_the_design() {
             row("a", "improvement", json!(3.0)),
         ]
     );
-    let origins = project.rows("SELECT parent_score_origin, count(*) AS n FROM transitions GROUP BY 1 ORDER BY 1");
-    assert_eq!(json!(origins), json!([
-        {"parent_score_origin": "candidate", "n": 7},
-        {"parent_score_origin": "logged", "n": 1},
-        {"parent_score_origin": "none", "n": 1},
-    ]));
+    let origins =
+        project.rows("SELECT parent_score_origin, count(*) AS n FROM transitions GROUP BY 1 ORDER BY 1");
+    assert_eq!(
+        json!(origins),
+        json!([
+            {"parent_score_origin": "candidate", "n": 7},
+            {"parent_score_origin": "logged", "n": 1},
+            {"parent_score_origin": "none", "n": 1},
+        ])
+    );
 }
 
 #[test]
 fn a_raw_metric_is_judged_by_the_catalogues_direction() {
     let project = Project::new(&LABEL.replace("seed = 1", "seed = 1\ntasks = \"tasks.toml\""));
-    project.write("tasks.toml", "[tasks.tour]\ndomain = \"Routes\"\nscore_key = \"length\"\ndirection = \"minimize\"\nbound = 4.0\n");
+    project.write(
+        "tasks.toml",
+        "[tasks.tour]\ndomain = \"Routes\"\nscore_key = \"length\"\ndirection = \"minimize\"\nbound = 4.0\n",
+    );
     project.write("logs/run/finch.toml", "task = \"tour\"\n");
     for (n, parent, length) in [(1, None, 10.0), (2, Some(1), 8.0), (3, Some(2), 9.0), (4, Some(2), 3.0)] {
         let metrics = json!({"combined_score": -length, "length": length});
@@ -101,7 +115,8 @@ fn migrants_are_copies_and_their_children_hang_on_the_source() {
     let project = Project::new(LABEL);
     project.program("run", &Program::new(1, None, 1.0));
     project.program("run", &Program::new(2, Some(1), 2.0));
-    let mut migrant = Program { code: "def f():\n    return 2\n".into(), ..Program::new(3, Some(2), 2.0) }.json();
+    let mut migrant =
+        Program { code: "def f():\n    return 2\n".into(), ..Program::new(3, Some(2), 2.0) }.json();
     migrant["metadata"]["migrant"] = json!(true);
     migrant["prompts"] = Value::Null;
     project.write("logs/run/checkpoints/checkpoint_10/programs/migrant.json", migrant.to_string());
@@ -147,8 +162,10 @@ fn thinking_is_split_from_the_response_and_put_back_for_training() {
     assert_eq!(row["reasoning"], json!("by hand, in /home/alice\n"));
     assert_eq!(row["response"], json!("\n\n```python\nx = 1\n```"));
     assert_eq!(row["operator"], json!("rewrite"));
-    let example = &project.rows("SELECT messages, reasoning_tokens > 0 AS thought, desirable FROM examples")[0];
-    let roles: Vec<_> = example["messages"].as_array().expect("messages").iter().map(|m| m["role"].clone()).collect();
+    let example =
+        &project.rows("SELECT messages, reasoning_tokens > 0 AS thought, desirable FROM examples")[0];
+    let roles: Vec<_> =
+        example["messages"].as_array().expect("messages").iter().map(|m| m["role"].clone()).collect();
     assert_eq!(roles, ["system", "user", "assistant"]);
     assert_eq!(
         example["messages"][2]["content"],
@@ -172,7 +189,10 @@ fn equal_transitions_of_a_task_become_one_with_their_number() {
     project.program("run", &Program::new(5, Some(1), 2.0));
     project.run().ok();
     let kept = project.rows("SELECT iteration, multiplicity FROM unique.transitions ORDER BY iteration");
-    assert_eq!(json!(kept), json!([{"iteration": 3, "multiplicity": 3}, {"iteration": 5, "multiplicity": 1}]));
+    assert_eq!(
+        json!(kept),
+        json!([{"iteration": 3, "multiplicity": 3}, {"iteration": 5, "multiplicity": 1}])
+    );
     let removed = project.rows("SELECT code, count(*) AS n FROM removed_unique GROUP BY 1");
     assert_eq!(json!(removed), json!([{"code": "duplicate", "n": 2}]));
 }
@@ -191,7 +211,10 @@ fn a_sample_of_runs_is_a_subset_and_the_rest_has_a_reason() {
         let ids = |sql| -> Vec<String> {
             project.rows(sql).iter().map(|row| row["id"].as_str().expect("id").to_owned()).collect()
         };
-        (ids("SELECT run_id AS id FROM runs ORDER BY 1"), ids("SELECT record_id AS id FROM removed_logs WHERE code = 'not_sampled'"))
+        (
+            ids("SELECT run_id AS id FROM runs ORDER BY 1"),
+            ids("SELECT record_id AS id FROM removed_logs WHERE code = 'not_sampled'"),
+        )
     };
     let (all, none) = sampled("1.0");
     let (some, rest) = sampled("0.4");

@@ -35,7 +35,13 @@ fn check(from: &str, to: &str, place: &str, code: &str, words: &[&str]) {
 
 #[test]
 fn keys_types_and_words() {
-    check("input = \"logs\"", "inptu = \"logs\"", "10:1", "F0102", &["unknown key `inptu`", "did you mean `input`?"]);
+    check(
+        "input = \"logs\"",
+        "inptu = \"logs\"",
+        "10:1",
+        "F0102",
+        &["unknown key `inptu`", "did you mean `input`?"],
+    );
     check("input = \"logs\"", "", "8:9", "F0104", &["stage `labelled` lacks the key `input`"]);
     check("\"label\"", "\"labl\"", "9:8", "F0105", &["did you mean `label`?"]);
     check("kind = \"label\"", "", "8:9", "F0104", &["lacks the key `kind`"]);
@@ -54,32 +60,80 @@ fn keys_types_and_words() {
     check("[stages.logs]", "[stages.Logs]", "4:9", "F0106", &["cannot be a SQL schema"]);
     check("\"label\"", "\"pack\"", "9:8", "F0107", &["`pack` is not built yet"]);
     check("where = \"outcome", "per_task = { max = 0 }\nwhere = \"outcome", "15:20", "F0106", &["`max`"]);
-    check("where = \"outcome", "allow_empty = \"yes\"\nwhere = \"outcome", "15:15", "F0103", &["true or false"]);
+    check(
+        "where = \"outcome",
+        "allow_empty = \"yes\"\nwhere = \"outcome",
+        "15:15",
+        "F0103",
+        &["true or false"],
+    );
     check("input = \"labelled\"", "input = \"labelled", "14:18", "F0101", &[]);
 }
 
 #[test]
 fn graph_and_sources() {
-    check("input = \"logs\"", "input = \"log\"", "10:9", "F0201", &["`log`, which is not a stage", "did you mean `logs`?"]);
+    check(
+        "input = \"logs\"",
+        "input = \"log\"",
+        "10:9",
+        "F0201",
+        &["`log`, which is not a stage", "did you mean `logs`?"],
+    );
     check("input = \"logs\"", "input = \"kept\"", "10:9", "F0202", &["labelled -> kept -> labelled"]);
     check("input = \"logs\"", "input = \"labelled\"", "10:9", "F0202", &["labelled -> labelled"]);
     check("[\"logs\"]", "[\"lgs\"]", "6:12", "F0301", &["source `lgs` does not exist"]);
-    check("store = \"store\"", "store = \"store\"\ntasks = \"nosuch.toml\"", "3:9", "F0301", &["nosuch.toml"]);
+    check(
+        "store = \"store\"",
+        "store = \"store\"\ntasks = \"nosuch.toml\"",
+        "3:9",
+        "F0301",
+        &["nosuch.toml"],
+    );
 }
 
 #[test]
 fn sql_is_planned_before_anything_runs() {
-    check("outcome = ", "outcom = ", "12:9", "F0204", &["no column is named `outcom`", "did you mean `outcome`?"]);
+    check(
+        "outcome = ",
+        "outcom = ",
+        "12:9",
+        "F0204",
+        &["no column is named `outcom`", "did you mean `outcome`?"],
+    );
     check("outcome = 'improvement'", "outcome = ", "12:9", "F0204", &[]);
     check("outcome = 'improvement'", "1) OR (1 = 1", "12:9", "F0204", &[]);
-    check("input = \"labelled\"\nwhere = \"outcome = 'improvement'\"", "input = \"logs\"", "14:9", "F0203", &["`outcome`"]);
+    check(
+        "input = \"labelled\"\nwhere = \"outcome = 'improvement'\"",
+        "input = \"logs\"",
+        "14:9",
+        "F0203",
+        &["`outcome`"],
+    );
     let sql = "[stages.made]\nkind = \"sql\"\ninputs = [\"kept\"]\nquery = ";
     let with = |query: &str| format!("outcome = 'improvement'\"\n{sql}\"{query}");
     let from = "outcome = 'improvement'";
-    check(from, &with("SELECT nosuch FROM kept.transitions"), "19:9", "F0204", &["no column is named `nosuch`"]);
+    check(
+        from,
+        &with("SELECT nosuch FROM kept.transitions"),
+        "19:9",
+        "F0204",
+        &["no column is named `nosuch`"],
+    );
     check(from, &with("SELECT 1 FROM logs.transitions"), "19:9", "F0204", &["logs"]);
-    check(from, &with("SELECT transition_id, now() AS t FROM kept.transitions"), "19:9", "F0204", &["now()", "pure"]);
-    check(from, &with("SELECT transition_id, random() AS t FROM kept.transitions"), "19:9", "F0204", &["random()"]);
+    check(
+        from,
+        &with("SELECT transition_id, now() AS t FROM kept.transitions"),
+        "19:9",
+        "F0204",
+        &["now()", "pure"],
+    );
+    check(
+        from,
+        &with("SELECT transition_id, random() AS t FROM kept.transitions"),
+        "19:9",
+        "F0204",
+        &["random()"],
+    );
     check(from, &with("DROP TABLE kept.transitions"), "19:9", "F0204", &[]);
     check(from, &with("nosuch.sql"), "19:9", "F0301", &["nosuch.sql"]);
     let key = "SELECT transition_id FROM kept.transitions\"\nkey = [\"transition\"]#";
@@ -154,7 +208,9 @@ fn a_bad_catalogue_and_a_bad_sidecar_are_pointed_at() {
 
 #[test]
 fn a_hold_out_that_names_nothing_is_an_error() {
-    let spec = format!("{LABEL}\n[stages.split]\nkind = \"split\"\ninput = \"logs\"\nhold_out = {{ tasks = [\"tuor\"] }}\n");
+    let spec = format!(
+        "{LABEL}\n[stages.split]\nkind = \"split\"\ninput = \"logs\"\nhold_out = {{ tasks = [\"tuor\"] }}\n"
+    );
     let project = Project::new(&spec);
     project.write("logs/run/finch.toml", "task = \"tour\"\n");
     for (n, parent) in [(1, None), (2, Some(1))] {

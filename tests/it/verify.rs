@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::project::{Project, Program};
+use crate::project::{Program, Project};
 
 const SPEC: &str = r#"
 [pipeline]

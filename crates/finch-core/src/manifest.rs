@@ -119,8 +119,7 @@ pub struct Counts {
 impl Counts {
     /// Whether the conservation law holds, or is not claimed.
     pub fn balanced(&self) -> bool {
-        !self.conserved
-            || self.input == self.used + self.merged + self.removed + self.quarantined
+        !self.conserved || self.input == self.used + self.merged + self.removed + self.quarantined
     }
 }
 

@@ -10,8 +10,7 @@ use arrow::array::{
     ListArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray, UInt8Array,
 };
 use arrow::datatypes::{
-    DataType, Field, Float64Type, Int32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType,
-    UInt8Type,
+    DataType, Field, Float64Type, Int32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType, UInt8Type,
 };
 use arrow::record_batch::RecordBatch;
 
@@ -78,17 +77,12 @@ fn type_name(field: &Field) -> Result<String, Error> {
         DataType::Timestamp(TimeUnit::Microsecond, _) => "timestamp".to_owned(),
         DataType::List(item) => format!("list<{}>", type_name(item)?),
         DataType::Struct(fields) => {
-            let names: Result<Vec<String>, Error> = fields
-                .iter()
-                .map(|field| Ok(format!("{}:{}", field.name(), type_name(field)?)))
-                .collect();
+            let names: Result<Vec<String>, Error> =
+                fields.iter().map(|field| Ok(format!("{}:{}", field.name(), type_name(field)?))).collect();
             format!("struct<{}>", names?.join(","))
         }
         other => {
-            return Err(Error::ColumnType {
-                column: field.name().clone(),
-                data_type: other.clone(),
-            });
+            return Err(Error::ColumnType { column: field.name().clone(), data_type: other.clone() });
         }
     })
 }
@@ -136,10 +130,7 @@ impl<'a> Column<'a> {
                 Self::Struct(array, columns?)
             }
             other => {
-                return Err(Error::ColumnType {
-                    column: field.name().clone(),
-                    data_type: other.clone(),
-                });
+                return Err(Error::ColumnType { column: field.name().clone(), data_type: other.clone() });
             }
         })
     }
@@ -261,10 +252,8 @@ mod tests {
         };
         let whole = Arc::new(list()) as ArrayRef;
         let tail = digest(vec![("x", whole.slice(2, 2))]);
-        let copy = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![
-            Some(vec![]),
-            Some(vec![Some(3), None]),
-        ]);
+        let copy =
+            ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![]), Some(vec![Some(3), None])]);
         assert_eq!(tail, digest(vec![("x", Arc::new(copy))]));
     }
 

@@ -37,12 +37,7 @@ pub struct Cuts {
 
 impl Default for Cuts {
     fn default() -> Self {
-        Self {
-            chunk_rows: 8192,
-            chunk_bytes: 4 << 20,
-            group_bytes: 16 << 20,
-            shard_bytes: 256 << 20,
-        }
+        Self { chunk_rows: 8192, chunk_bytes: 4 << 20, group_bytes: 16 << 20, shard_bytes: 256 << 20 }
     }
 }
 
@@ -105,8 +100,8 @@ impl TableWriter {
             self.shard_bytes += size;
             let group_full = self.group_bytes >= self.cuts.group_bytes;
             let shard_full = self.shard_bytes >= self.cuts.shard_bytes;
-            let chunk_full = self.pending_rows >= self.cuts.chunk_rows
-                || self.pending_bytes >= self.cuts.chunk_bytes;
+            let chunk_full =
+                self.pending_rows >= self.cuts.chunk_rows || self.pending_bytes >= self.cuts.chunk_bytes;
             if group_full || shard_full || chunk_full {
                 self.pending.push(batch.slice(start, row + 1 - start));
                 start = row + 1;
@@ -215,18 +210,10 @@ impl Shard {
 
     fn close(self, table: &str) -> Result<FileEntry, Error> {
         let path = self.path;
-        let file = self
-            .writer
-            .into_inner()
-            .map_err(|source| Error::Parquet { path: path.clone(), source })?;
+        let file =
+            self.writer.into_inner().map_err(|source| Error::Parquet { path: path.clone(), source })?;
         let (bytes, blake3, sha256) = file.finish().map_err(Error::io("sync", &path))?;
-        Ok(FileEntry {
-            name: format!("{table}/{}", self.name),
-            rows: self.rows,
-            bytes,
-            blake3,
-            sha256,
-        })
+        Ok(FileEntry { name: format!("{table}/{}", self.name), rows: self.rows, bytes, blake3, sha256 })
     }
 }
 
@@ -280,8 +267,7 @@ impl KeyOrder {
         let arrow = |source| Error::Arrow { table: table.to_owned(), source };
         let columns: Vec<usize> =
             key.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>().map_err(arrow)?;
-        let fields =
-            columns.iter().map(|&i| SortField::new(schema.field(i).data_type().clone())).collect();
+        let fields = columns.iter().map(|&i| SortField::new(schema.field(i).data_type().clone())).collect();
         Ok(Self {
             table: table.to_owned(),
             key: key.to_vec(),
@@ -351,14 +337,12 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Cuts =
-        Cuts { chunk_rows: 7, chunk_bytes: 4000, group_bytes: 6000, shard_bytes: 20_000 };
+    const SMALL: Cuts = Cuts { chunk_rows: 7, chunk_bytes: 4000, group_bytes: 6000, shard_bytes: 20_000 };
 
     fn batch(rows: std::ops::Range<i64>) -> RecordBatch {
         let ids = Int64Array::from_iter_values(rows.clone());
-        let texts = StringArray::from_iter_values(
-            rows.map(|i| format!("{i} ").repeat(1 + (i as usize * 37) % 90)),
-        );
+        let texts =
+            StringArray::from_iter_values(rows.map(|i| format!("{i} ").repeat(1 + (i as usize * 37) % 90)));
         RecordBatch::try_from_iter(vec![
             ("id", Arc::new(ids) as ArrayRef),
             ("text", Arc::new(texts) as ArrayRef),
@@ -407,10 +391,9 @@ mod tests {
 
     #[test]
     fn disorder_and_duplicates_are_refused() {
-        for (batches, what) in [
-            ([batch(5..9), batch(0..2)], "out of order"),
-            ([batch(0..3), batch(2..4)], "a duplicate"),
-        ] {
+        for (batches, what) in
+            [([batch(5..9), batch(0..2)], "out of order"), ([batch(0..3), batch(2..4)], "a duplicate")]
+        {
             let error = write(&batches).expect_err("bad order").to_string();
             assert!(error.contains(what) && error.contains("(id)"), "{error}");
         }

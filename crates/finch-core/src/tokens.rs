@@ -80,7 +80,9 @@ impl Tokenizer {
     /// Checks that every marker of a template is one token here.
     pub fn supports(&self, template: Template) -> Result<(), Error> {
         match template.markers().iter().find(|marker| self.inner.token_to_id(marker).is_none()) {
-            Some(marker) => Err(Error::Tokenizer(format!("it has no token `{marker}`, which the template needs"))),
+            Some(marker) => {
+                Err(Error::Tokenizer(format!("it has no token `{marker}`, which the template needs")))
+            }
             None => Ok(()),
         }
     }
@@ -117,7 +119,8 @@ mod tests {
 
     #[test]
     fn training_is_deterministic_and_ignores_text_order() {
-        let texts: Vec<String> = (0..500).map(|i| format!("for j in range({i}): total += j ** {}", i % 7)).collect();
+        let texts: Vec<String> =
+            (0..500).map(|i| format!("for j in range({i}): total += j ** {}", i % 7)).collect();
         let forward = Tokenizer::train(texts.iter().map(String::as_str), 400).expect("train");
         let backward = Tokenizer::train(texts.iter().rev().map(String::as_str), 400).expect("train");
         assert_eq!(forward.to_json().expect("json"), backward.to_json().expect("json"));

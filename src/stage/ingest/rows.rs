@@ -1,9 +1,13 @@
 //! The rows that ingest writes, field for field as in `schemas/tables.toml`, which says what they mean.
 
+use finch_core::manifest::canonical_json;
+use finch_core::{Digest, Kind};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::catalog::Direction;
-use crate::ingest::assess::Objective;
+use crate::ingest::assess::{self, Failure, Objective};
+use crate::ingest::unite::{Candidate, Run};
 
 #[derive(Serialize)]
 pub(super) struct RunRow {
@@ -159,4 +163,100 @@ pub(super) struct QuarantineRow {
     pub excerpt: String,
     pub source: String,
     pub source_offset: i64,
+}
+
+impl CandidateRow {
+    pub(super) fn new(
+        run: &Run,
+        candidate: &Candidate,
+        failure: Option<Failure>,
+        score: Option<f64>,
+        objective: &Objective,
+    ) -> Self {
+        let record = &candidate.merged;
+        let program = record.program.expect("a run's candidates have programs");
+        Self {
+            run_id: run.run_id.to_string(),
+            candidate_id: run.candidate_id(&record.native_id).to_string(),
+            native_id: record.native_id.clone(),
+            copy_native_ids: candidate.copies.clone(),
+            parent_native_ids: candidate.parents.clone(),
+            program_id: program.id.to_string(),
+            raw_blake3: program.raw.to_string(),
+            iteration: record.iteration,
+            island: record.island,
+            generation: record.generation,
+            score,
+            valid: failure.is_none(),
+            failure: failure.map(Failure::word),
+            metrics: canonical_json(&Value::Object(record.metrics.clone())),
+            feedback_id: record.feedback.map(|id| id.to_string()),
+            eval_seconds: record.eval_seconds,
+            created_at: record.created_at,
+            bound_violation: score.and_then(|score| assess::violates(score, objective)),
+            records: candidate.records as i64,
+            source: record.source.clone(),
+            source_offset: record.offset as i64,
+        }
+    }
+}
+
+impl TransitionRow {
+    /// A step without its scores, which the caller knows.
+    pub(super) fn new(
+        run: &Run,
+        candidate: &Candidate,
+        parent: &str,
+        task: &str,
+        objective: &Objective,
+    ) -> Self {
+        let record = &candidate.merged;
+        let program = record.program.expect("a run's candidates have programs");
+        let parent_program = run.candidates.get(parent).and_then(|parent| parent.merged.program);
+        let (parent_id, child_id) = (run.candidate_id(parent), run.candidate_id(&record.native_id));
+        let text = |id: Option<Digest>| id.map(|id| id.to_string());
+        Self {
+            transition_id: Kind::Transition.fields().digest(parent_id).digest(child_id).finish().to_string(),
+            run_id: run.run_id.to_string(),
+            scaffold: run.scaffold,
+            task: task.to_owned(),
+            domain: None,
+            score_key: objective.score_key.clone(),
+            direction: objective.direction.map(Direction::word),
+            parent_candidate: parent_id.to_string(),
+            child_candidate: child_id.to_string(),
+            parent_program: parent_program.map(|program| program.id.to_string()),
+            child_program: program.id.to_string(),
+            parent_raw_blake3: parent_program.map(|program| program.raw.to_string()),
+            child_raw_blake3: program.raw.to_string(),
+            parent_score: None,
+            child_score: None,
+            parent_score_origin: "none",
+            parent_valid: None,
+            child_valid: false,
+            parent_failure: None,
+            child_failure: None,
+            operator: if candidate.parents.len() > 1 {
+                "crossover"
+            } else {
+                record.operator.unwrap_or("unknown")
+            },
+            parent_inferred: None,
+            replay: "none",
+            model: record.model.clone(),
+            temperature: record.temperature,
+            prompt_tokens: record.prompt_tokens,
+            completion_tokens: record.completion_tokens,
+            cost: record.cost,
+            system_prompt_id: text(record.system_prompt),
+            user_prompt_id: text(record.user_prompt),
+            reasoning_id: text(record.reasoning),
+            response_id: text(record.response),
+            prompt_source: if record.user_prompt.is_some() { "logged" } else { "none" },
+            iteration: record.iteration,
+            island: record.island,
+            generation: record.generation,
+            inspirations: record.inspirations.clone(),
+        }
+    }
 }

@@ -3,13 +3,14 @@
 //! Files are read on all threads; what they say is united by ids, judged, and written in key order. Scalars are
 //! in memory, long texts are not.
 
+mod judge;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use arrow::array::AsArray;
-use finch_core::manifest::{Counts, canonical_json};
+use finch_core::manifest::Counts;
 use finch_core::{Digest, Kind, sample};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
@@ -19,18 +20,19 @@ use crate::catalog::Direction;
 use crate::code::Code;
 use crate::contract::Contract;
 use crate::error::{Error, Result};
-use crate::ingest::assess::{self, FITNESS, Failure, Objective};
-use crate::ingest::unite::{self, Candidate, Run, UnitRecords};
+use crate::ingest::assess::{self, Failure, Objective};
+use crate::ingest::unite::{self, Run, UnitRecords};
 use crate::ingest::{Discovery, LogFile, Quarantined, Record, Scratch, read_file};
 use crate::spec::Ingest;
 use crate::sql::Width;
 use crate::store::Draft;
+use judge::{name_task, objective, usual_keys};
 use rows::{CandidateRow, ObjectiveRow, QuarantineRow, RunRow, TaskRow, TransitionRow};
 
 /// Keeps the first row of each program, under its lowest language, of programs that candidates have.
-const PROGRAMS: &str = include_str!("../../sql/ingest_programs.sql");
+const PROGRAMS: &str = include_str!("../../../sql/ingest_programs.sql");
 /// Keeps the texts that candidates and transitions refer to.
-const TEXTS: &str = include_str!("../../sql/ingest_texts.sql");
+const TEXTS: &str = include_str!("../../../sql/ingest_texts.sql");
 
 pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
     let nothing = Discovery::default();
@@ -219,7 +221,13 @@ impl Tables {
             .collect();
         for (id, candidate) in &run.candidates {
             let verdict = &verdicts[id.as_str()];
-            self.candidates.push(CandidateRow::new(run, candidate, verdict.failure, verdict.score, &objective));
+            self.candidates.push(CandidateRow::new(
+                run,
+                candidate,
+                verdict.failure,
+                verdict.score,
+                &objective,
+            ));
             let Some(parent) = candidate.parents.first() else { continue };
             let logged = &candidate.merged.parent_metrics;
             let (origin, verdict_of_parent) = match verdicts.get(parent.as_str()) {
@@ -269,7 +277,13 @@ impl Tables {
         warnings
     }
 
-    fn write(mut self, context: &Context<'_>, draft: &mut Draft, programs: PathBuf, texts: PathBuf) -> Result<()> {
+    fn write(
+        mut self,
+        context: &Context<'_>,
+        draft: &mut Draft,
+        programs: PathBuf,
+        texts: PathBuf,
+    ) -> Result<()> {
         self.runs.sort_by(|a, b| a.run_id.cmp(&b.run_id));
         self.candidates.sort_by(|a, b| a.candidate_id.cmp(&b.candidate_id));
         self.transitions.sort_by(|a, b| a.transition_id.cmp(&b.transition_id));
@@ -294,7 +308,12 @@ impl Tables {
             session.write(query, &[], name, &schema, &mut writer)?;
             draft.finish(name, writer)?;
         }
-        session.bind(Some("made"), "programs", &draft.files("programs"), Contract::of("programs").schema(&[]))?;
+        session.bind(
+            Some("made"),
+            "programs",
+            &draft.files("programs"),
+            Contract::of("programs").schema(&[]),
+        )?;
         let languages = "SELECT DISTINCT t.task, p.language FROM made.transitions t JOIN made.programs p \
                          ON p.program_id = t.child_program ORDER BY t.task, p.language";
         session.each(languages, &[], |batch| {
@@ -314,7 +333,13 @@ impl Tables {
     }
 }
 
-fn run_row(run: &Run, task: String, task_origin: &'static str, objective: &Objective, discovery: &Discovery) -> RunRow {
+fn run_row(
+    run: &Run,
+    task: String,
+    task_origin: &'static str,
+    objective: &Objective,
+    discovery: &Discovery,
+) -> RunRow {
     let units = || run.units.iter().map(|&unit| &discovery.units[unit]);
     let models: BTreeSet<&String> =
         run.candidates.values().filter_map(|candidate| candidate.merged.model.as_ref()).collect();
@@ -336,140 +361,5 @@ fn run_row(run: &Run, task: String, task_origin: &'static str, objective: &Objec
         license: units().filter_map(|unit| unit.license.clone().or(unit.sidecar.license.clone())).min(),
         origin: units().filter_map(|unit| unit.sidecar.origin.clone()).min(),
         source: units().map(|unit| unit.source.clone()).min().unwrap_or_default(),
-    }
-}
-
-/// The task's name and who gave it: the spec, a sidecar, the catalogue, or nobody. Never a folder.
-fn name_task(run: &Run, context: &Context<'_>, discovery: &Discovery) -> (String, &'static str) {
-    let units = || run.units.iter().map(|&unit| &discovery.units[unit]);
-    if let Some(task) = units().filter_map(|unit| unit.task.clone()).min() {
-        return (task, "spec");
-    }
-    if let Some(task) = units().filter_map(|unit| unit.sidecar.task.clone()).min() {
-        return (task, "sidecar");
-    }
-    let root = run.root_program.map(|program| program.id);
-    if let Some(task) = root.and_then(|program| context.catalog.by_initial_program(program)) {
-        return (task.to_owned(), "catalogue");
-    }
-    let name = root.unwrap_or_else(|| Kind::Text.of_text(&run.root));
-    (format!("unknown:{}", name.short()), "unknown")
-}
-
-/// What the run is judged by. A raw metric that the sidecar or the catalogue names comes first; a scaffold's own
-/// fitness is maximised, and nobody can say otherwise.
-fn objective(run: &Run, task: &str, context: &Context<'_>, discovery: &Discovery) -> Objective {
-    let reported = |key: &str| run.candidates.values().any(|candidate| candidate.merged.metrics.contains_key(key));
-    let known = context.catalog.tasks.get(task);
-    let bound_for = |key: &str| {
-        known.filter(|known| known.score_key.as_deref().unwrap_or(FITNESS) == key).and_then(|known| known.bound)
-    };
-    let sidecars = run.units.iter().map(|&unit| &discovery.units[unit].sidecar);
-    let named = sidecars.filter_map(|sidecar| Some((sidecar.score_key.clone()?, sidecar.direction))).min_by(|a, b| a.0.cmp(&b.0));
-    if let Some((key, direction)) = named.filter(|(key, _)| reported(key)) {
-        let direction = if key == FITNESS { Some(Direction::Maximize) } else { direction };
-        return Objective { bound: bound_for(&key), score_key: Some(key), direction, origin: "sidecar" };
-    }
-    if let Some(known) = known
-        && let Some(key) = known.score_key.clone().filter(|key| key != FITNESS && reported(key))
-    {
-        return Objective { score_key: Some(key), direction: known.direction, origin: "catalogue", bound: known.bound };
-    }
-    let score_key = reported(FITNESS).then(|| FITNESS.to_owned());
-    let bound = score_key.as_deref().and_then(bound_for);
-    Objective { score_key, direction: Some(Direction::Maximize), origin: "scaffold", bound }
-}
-
-/// The metric keys that most candidates without a failure report; of equally common sets, the larger.
-fn usual_keys(run: &Run) -> Vec<String> {
-    let mut sets: BTreeMap<Vec<String>, usize> = BTreeMap::new();
-    for candidate in run.candidates.values() {
-        let record = &candidate.merged;
-        if assess::failure(&record.metrics, record.correct, record.error.as_deref()).is_none() {
-            let mut keys: Vec<String> = record.metrics.keys().cloned().collect();
-            keys.sort();
-            *sets.entry(keys).or_default() += 1;
-        }
-    }
-    sets.into_iter().max_by_key(|(keys, count)| (*count, keys.len())).map(|(keys, _)| keys).unwrap_or_default()
-}
-
-impl CandidateRow {
-    fn new(run: &Run, candidate: &Candidate, failure: Option<Failure>, score: Option<f64>, objective: &Objective) -> Self {
-        let record = &candidate.merged;
-        let program = record.program.expect("a run's candidates have programs");
-        Self {
-            run_id: run.run_id.to_string(),
-            candidate_id: run.candidate_id(&record.native_id).to_string(),
-            native_id: record.native_id.clone(),
-            copy_native_ids: candidate.copies.clone(),
-            parent_native_ids: candidate.parents.clone(),
-            program_id: program.id.to_string(),
-            raw_blake3: program.raw.to_string(),
-            iteration: record.iteration,
-            island: record.island,
-            generation: record.generation,
-            score,
-            valid: failure.is_none(),
-            failure: failure.map(Failure::word),
-            metrics: canonical_json(&Value::Object(record.metrics.clone())),
-            feedback_id: record.feedback.map(|id| id.to_string()),
-            eval_seconds: record.eval_seconds,
-            created_at: record.created_at,
-            bound_violation: score.and_then(|score| assess::violates(score, objective)),
-            records: candidate.records as i64,
-            source: record.source.clone(),
-            source_offset: record.offset as i64,
-        }
-    }
-}
-
-impl TransitionRow {
-    /// A step without its scores, which the caller knows.
-    fn new(run: &Run, candidate: &Candidate, parent: &str, task: &str, objective: &Objective) -> Self {
-        let record = &candidate.merged;
-        let program = record.program.expect("a run's candidates have programs");
-        let parent_program = run.candidates.get(parent).and_then(|parent| parent.merged.program);
-        let (parent_id, child_id) = (run.candidate_id(parent), run.candidate_id(&record.native_id));
-        let text = |id: Option<Digest>| id.map(|id| id.to_string());
-        Self {
-            transition_id: Kind::Transition.fields().digest(parent_id).digest(child_id).finish().to_string(),
-            run_id: run.run_id.to_string(),
-            scaffold: run.scaffold,
-            task: task.to_owned(),
-            domain: None,
-            score_key: objective.score_key.clone(),
-            direction: objective.direction.map(Direction::word),
-            parent_candidate: parent_id.to_string(),
-            child_candidate: child_id.to_string(),
-            parent_program: parent_program.map(|program| program.id.to_string()),
-            child_program: program.id.to_string(),
-            parent_raw_blake3: parent_program.map(|program| program.raw.to_string()),
-            child_raw_blake3: program.raw.to_string(),
-            parent_score: None,
-            child_score: None,
-            parent_score_origin: "none",
-            parent_valid: None,
-            child_valid: false,
-            parent_failure: None,
-            child_failure: None,
-            operator: if candidate.parents.len() > 1 { "crossover" } else { record.operator.unwrap_or("unknown") },
-            parent_inferred: None,
-            replay: "none",
-            model: record.model.clone(),
-            temperature: record.temperature,
-            prompt_tokens: record.prompt_tokens,
-            completion_tokens: record.completion_tokens,
-            cost: record.cost,
-            system_prompt_id: text(record.system_prompt),
-            user_prompt_id: text(record.user_prompt),
-            reasoning_id: text(record.reasoning),
-            response_id: text(record.response),
-            prompt_source: if record.user_prompt.is_some() { "logged" } else { "none" },
-            iteration: record.iteration,
-            island: record.island,
-            generation: record.generation,
-            inspirations: record.inspirations.clone(),
-        }
     }
 }

@@ -1,0 +1,86 @@
+//! Records of one candidate become one: the best record, with its gaps filled from the others.
+//!
+//! Which record is best depends on what the records say, never on where they lie.
+
+use finch_core::Digest;
+
+use crate::ingest::record::Record;
+
+/// The parents that the best record names; a copy's parent is what it copies and says nothing.
+pub(super) fn parents(group: &[(usize, bool, Record)]) -> Vec<(usize, String)> {
+    group
+        .iter()
+        .filter(|(_, copy, _)| !copy)
+        .find(|(_, _, record)| !record.parents.is_empty())
+        .map(|(unit, _, record)| record.parents.iter().map(|id| (*unit, id.clone())).collect())
+        .unwrap_or_default()
+}
+
+pub(super) type Rank =
+    (bool, bool, bool, bool, bool, std::cmp::Reverse<Option<i64>>, Option<Digest>, String, u64);
+
+/// The order of a candidate's records, best first. The path comes last and only among equal contents.
+pub(super) fn rank(record: &Record, copy: bool) -> Rank {
+    (
+        copy,
+        record.stub,
+        record.program.is_none(),
+        record.user_prompt.is_none() || record.response.is_none(),
+        record.metrics.is_empty(),
+        std::cmp::Reverse(record.created_at),
+        record.digest,
+        record.source.clone(),
+        record.offset,
+    )
+}
+
+/// The best record with its gaps filled from the others, in order.
+pub(super) fn merge(native_id: String, group: &[(usize, bool, Record)]) -> Record {
+    let mut merged = group[0].2.clone();
+    merged.native_id = native_id;
+    merged.copy_of = None;
+    for (_, copy, other) in &group[1..] {
+        macro_rules! fill {
+            ($($field:ident),+) => { $(if merged.$field.is_none() { merged.$field.clone_from(&other.$field); })+ };
+        }
+        fill!(
+            program,
+            island,
+            generation,
+            correct,
+            error,
+            feedback,
+            eval_seconds,
+            system_prompt,
+            user_prompt,
+            reasoning,
+            response,
+            operator,
+            model,
+            temperature,
+            prompt_tokens,
+            completion_tokens,
+            cost
+        );
+        if !copy && !other.stub {
+            // A copy's iteration is zero and its time is the migration's.
+            fill!(iteration, created_at);
+        }
+        if merged.metrics.is_empty() {
+            merged.metrics.clone_from(&other.metrics);
+        }
+        if merged.parent_metrics.is_empty() {
+            merged.parent_metrics.clone_from(&other.parent_metrics);
+        }
+        if merged.inspirations.is_empty() {
+            merged.inspirations.clone_from(&other.inspirations);
+        }
+    }
+    if group[0].1 {
+        // Known from copies alone: they do not say when it was found.
+        merged.iteration = None;
+        merged.created_at = None;
+        merged.parents.clear();
+    }
+    merged
+}

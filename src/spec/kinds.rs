@@ -1,0 +1,324 @@
+//! How the table of each stage kind is read: its keys, their types, their defaults.
+
+use std::path::Path;
+
+use toml::de::DeValue;
+
+use super::diagnostic::{Diagnostic, did_you_mean};
+use super::stages::{
+    Config, Dedup, Exact, Filter, Ingest, Label, OnLeak, OverLength, PerTask, Render, SourceEntry, Split,
+    Sql, Tokenizer, TokenizerFrom, ValidationRuns,
+};
+use super::{Input, Reader, Stage};
+use crate::code::Code;
+
+type ReadKind = fn(&mut Reader<'_>, &Path) -> Option<Config>;
+
+/// Every stage kind: its word, and how its table is read.
+const KINDS: [(&str, ReadKind); 8] = [
+    ("ingest", ingest),
+    ("dedup", dedup),
+    ("label", label),
+    ("filter", filter),
+    ("split", split),
+    ("tokenizer", tokenizer),
+    ("render", render),
+    ("sql", sql),
+];
+
+/// Stage kinds that the design names and this version does not build.
+const RESERVED: [&str; 3] = ["pack", "train", "export"];
+
+/// Reads all stages, in the order of the file.
+pub(super) fn read_all(mut table: Reader<'_>, base: &Path) -> Vec<Stage> {
+    let mut stages = Vec::new();
+    for (name, mut reader) in table.tables(|name| format!("stage `{name}`")) {
+        let span = reader.span();
+        if !is_identifier(&name) {
+            reader.problems().push(
+                Diagnostic::new(
+                    Code::BadValue,
+                    span.clone(),
+                    format!("stage name `{name}` cannot be a SQL schema"),
+                )
+                .with_hint("use lower-case letters, digits and `_`, and start with a letter".to_owned()),
+            );
+        }
+        let Some(kind) = reader.required_text("kind") else { continue };
+        match KINDS.iter().find(|(word, _)| *word == kind) {
+            Some((_, read)) => {
+                if let Some(config) = read(&mut reader, base) {
+                    stages.push(Stage { name, span, config });
+                }
+                reader.finish();
+            }
+            None if RESERVED.contains(&kind.as_str()) => {
+                reader.reject("kind", Code::NotYet, format!("stage kind `{kind}` is not built yet"), None);
+            }
+            None => reader.problems().push(
+                Diagnostic::new(
+                    Code::UnknownKind,
+                    reader.span_of("kind"),
+                    format!("unknown stage kind `{kind}`"),
+                )
+                .with_hint(did_you_mean(&kind, KINDS.map(|(word, _)| word))),
+            ),
+        }
+    }
+    if stages.is_empty() && table.problems().is_empty() {
+        table.problems().push(Diagnostic::new(Code::MissingKey, table.span(), "the spec has no stage"));
+    }
+    stages
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+fn input(reader: &mut Reader<'_>, key: &str) -> Option<Input> {
+    let stage = reader.required_text(key)?;
+    Some(Input { stage, span: reader.span_of(key) })
+}
+
+fn ingest(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
+    let max_quarantined = reader.fraction("max_quarantined").unwrap_or(0.001);
+    let items = reader.required("sources", Reader::items)?;
+    if items.is_empty() {
+        reader.reject("sources", Code::BadValue, "`sources` is empty", None);
+    }
+    let mut sources = Vec::new();
+    for item in items {
+        let span = item.span();
+        let entry = match item.get_ref() {
+            DeValue::String(path) => Some((path.to_string(), None, None, None)),
+            DeValue::Table(table) => {
+                let mut entry = reader.inner(table, span.clone(), "a source".to_owned());
+                let path = entry.required_text("path");
+                let scaffold =
+                    entry.choice("scaffold", &[("openevolve", "openevolve"), ("shinka", "shinka")]);
+                let task = entry.text("task");
+                let license = entry.text("license");
+                if entry.has("mapping") {
+                    entry.text("mapping");
+                    entry.reject("mapping", Code::NotYet, "mapped logs are not built yet", None);
+                }
+                entry.finish();
+                path.map(|path| (path, scaffold.map(str::to_owned), task, license))
+            }
+            _ => {
+                reader.problems().push(Diagnostic::new(
+                    Code::WrongType,
+                    span.clone(),
+                    "a source must be a path or a table with `path`",
+                ));
+                None
+            }
+        };
+        let Some((given, scaffold, task, license)) = entry else { continue };
+        if given.contains("://") {
+            reader.problems().push(
+                Diagnostic::new(Code::NotYet, span.clone(), "remote sources are not built yet")
+                    .with_hint("copy the logs to a local folder first".to_owned()),
+            );
+            continue;
+        }
+        sources.push(SourceEntry { path: base.join(&given), given, scaffold, task, license, span });
+    }
+    Some(Config::Ingest(Ingest { sources, max_quarantined }))
+}
+
+fn dedup(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
+    let input = input(reader, "input");
+    let exact = match reader.has("exact") {
+        true => {
+            let words = [("raw", Some(Exact::Raw)), ("canonical", Some(Exact::Canonical)), ("code", None)];
+            let exact = reader.choice("exact", &words);
+            if exact == Some(None) {
+                reader.reject(
+                    "exact",
+                    Code::NotYet,
+                    "`exact = \"code\"` is not built yet",
+                    "use \"canonical\"",
+                );
+            }
+            exact.flatten()
+        }
+        false => Some(Exact::Canonical),
+    };
+    if reader.has("near") {
+        reader.table("near");
+        reader.reject(
+            "near",
+            Code::NotYet,
+            "near-duplicate removal is not built yet",
+            "remove the key `near`",
+        );
+    }
+    let keep = match reader.has("keep") {
+        true => reader.choice("keep", &[("best", "best")]),
+        false => Some("best"),
+    };
+    Some(Config::Dedup(Dedup { input: input?, exact: exact?, keep: keep? }))
+}
+
+fn label(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
+    let input = input(reader, "input");
+    let (mut absolute, mut relative) = (None, None);
+    if let Some(mut tolerance) = reader.table("tolerance") {
+        absolute = tolerance.amount("absolute");
+        relative = tolerance.amount("relative");
+        tolerance.finish();
+    }
+    Some(Config::Label(Label {
+        input: input?,
+        absolute: absolute.unwrap_or(0.0),
+        relative: relative.unwrap_or(1e-9),
+    }))
+}
+
+fn filter(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
+    let input = input(reader, "input");
+    let condition = reader.text("where");
+    let mut per_task = None;
+    if let Some(mut cap) = reader.table("per_task") {
+        let max = cap.required("max", |cap, key| cap.integer(key, 1..=i64::MAX));
+        let order_by = cap.text("order_by");
+        cap.finish();
+        per_task = max.map(|max| PerTask { max, order_by });
+    }
+    let allow_empty = reader.boolean("allow_empty").unwrap_or(false);
+    Some(Config::Filter(Filter { input: input?, condition, per_task, allow_empty }))
+}
+
+fn split(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
+    let input = input(reader, "input");
+    let (mut tasks, mut fraction) = (Vec::new(), None);
+    if let Some(mut hold_out) = reader.table("hold_out") {
+        tasks = hold_out.texts("tasks").unwrap_or_default();
+        fraction = hold_out.fraction("fraction");
+        hold_out.finish();
+    }
+    let mut validation = None;
+    if let Some(mut table) = reader.table("validation") {
+        validation = table.required("runs", Reader::fraction).map(|runs| ValidationRuns { runs });
+        table.finish();
+    }
+    let mut on_leak = None;
+    if let Some(mut leak) = reader.table("leak") {
+        for key in ["near", "ngram"] {
+            if leak.has(key) {
+                leak.number(key);
+                leak.reject(
+                    key,
+                    Code::NotYet,
+                    format!("leak check `{key}` is not built yet"),
+                    "shared programs are checked",
+                );
+            }
+        }
+        if leak.has("on_leak") {
+            let words = [("drop", OnLeak::Drop), ("error", OnLeak::Error), ("report", OnLeak::Report)];
+            on_leak = leak.choice("on_leak", &words);
+        }
+        leak.finish();
+    }
+    // Sorted, because the order of a list of names is not a parameter.
+    tasks.sort_by(|a, b| a.0.cmp(&b.0));
+    tasks.dedup_by(|a, b| a.0 == b.0);
+    let (hold_out_tasks, hold_out_spans) = tasks.into_iter().unzip();
+    Some(Config::Split(Split {
+        input: input?,
+        hold_out_tasks,
+        hold_out_spans,
+        hold_out_fraction: fraction.unwrap_or(0.0),
+        validation,
+        on_leak: on_leak.unwrap_or(OnLeak::Drop),
+    }))
+}
+
+fn tokenizer(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
+    let smallest = finch_core::tokens::MIN_VOCABULARY as i64;
+    let path = reader.text("path");
+    let from = match (path, reader.has("input")) {
+        (Some(_), true) => {
+            reader.text("input");
+            reader.reject(
+                "input",
+                Code::BadValue,
+                "a tokenizer is loaded (`path`) or trained (`input`), not both",
+                None,
+            );
+            return None;
+        }
+        (Some(path), false) => TokenizerFrom::Path { path: base.join(path), span: reader.span_of("path") },
+        (None, true) => {
+            let input = input(reader, "input")?;
+            let vocabulary = match reader.has("vocabulary") {
+                true => reader.integer("vocabulary", smallest..=1_000_000)?,
+                false => 4096,
+            };
+            TokenizerFrom::Trained { input, vocabulary }
+        }
+        (None, false) => {
+            reader.text("input");
+            reader.integer("vocabulary", smallest..=1_000_000);
+            reader.problems().push(Diagnostic::new(
+                Code::MissingKey,
+                reader.span(),
+                "a tokenizer needs `path` (to load one) or `input` (to train one)",
+            ));
+            return None;
+        }
+    };
+    Some(Config::Tokenizer(Tokenizer { from }))
+}
+
+fn render(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
+    let source = input(reader, "input");
+    let template = match reader.has("template") {
+        true => reader.choice("template", &[("chatml", "chatml")]),
+        false => Some("chatml"),
+    };
+    let tokenizer = input(reader, "tokenizer");
+    let max_tokens = reader.required("max_tokens", |reader, key| reader.integer(key, 1..=i64::MAX));
+    let over_length = reader.required("over_length", |reader, key| {
+        reader.choice(key, &[("drop", OverLength::Drop), ("error", OverLength::Error)])
+    });
+    let scrub = reader.boolean("scrub").unwrap_or(true);
+    let allow_empty = reader.boolean("allow_empty").unwrap_or(false);
+    Some(Config::Render(Render {
+        input: source?,
+        template: template?.to_owned(),
+        tokenizer: tokenizer?,
+        max_tokens: max_tokens?,
+        over_length: over_length?,
+        scrub,
+        allow_empty,
+    }))
+}
+
+fn sql(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
+    let inputs = reader.required("inputs", Reader::texts);
+    let query = reader.required_text("query");
+    let query_span = reader.span_of("query");
+    let table = reader.text("table").unwrap_or_else(|| "rows".to_owned());
+    if !is_identifier(&table) {
+        reader.reject("table", Code::BadValue, format!("`{table}` cannot be a table's name"), None);
+    }
+    let key = reader.texts("key").unwrap_or_default().into_iter().map(|(column, _)| column).collect();
+    let query = query?;
+    let query = if query.ends_with(".sql") && !query.contains(char::is_whitespace) {
+        match std::fs::read_to_string(base.join(&query)) {
+            Ok(text) => text,
+            Err(error) => {
+                reader.reject("query", Code::MissingSource, format!("cannot read `{query}`: {error}"), None);
+                return None;
+            }
+        }
+    } else {
+        query
+    };
+    let inputs = inputs?.into_iter().map(|(stage, span)| Input { stage, span }).collect();
+    Some(Config::Sql(Sql { inputs, query, query_span, table, key }))
+}
