@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::json::ReaderBuilder;
 use serde::{Deserialize, Serialize};
@@ -94,22 +95,13 @@ impl Contract {
         CONTRACTS.get(table)
     }
 
-    /// All contracts, by name.
-    pub fn all() -> impl Iterator<Item = &'static Self> {
-        CONTRACTS.values()
-    }
-
     /// The schema with the columns that stages of these kinds add.
     pub fn schema(&self, kinds: &[&str]) -> SchemaRef {
-        self.schema_where(|column| column.added_by.as_deref().is_none_or(|kind| kinds.contains(&kind)))
-    }
-
-    /// The schema with the columns that a predicate chooses.
-    pub fn schema_where(&self, keep: impl Fn(&Column) -> bool) -> SchemaRef {
+        let keep = |column: &&Column| column.added_by.as_deref().is_none_or(|kind| kinds.contains(&kind));
         let fields: Vec<Field> = self
             .columns
             .iter()
-            .filter(|column| keep(column))
+            .filter(keep)
             .map(|column| Field::new(&column.name, column.data_type.clone(), column.nullable))
             .collect();
         Arc::new(Schema::new(fields))
@@ -161,9 +153,8 @@ pub fn encode<T: Serialize>(table: &str, schema: &SchemaRef, rows: &[T]) -> Resu
 
 /// A query's batch as a batch of a table: columns by name, cast to the declared types, nulls checked.
 pub fn conform(table: &str, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
-    let stage_error = |reason: String| Error::Stage {
-        stage: table.to_owned(),
-        reason,
+    let bad = |reason: String| Error::Sql {
+        reason: format!("table `{table}`: {reason}"),
         code: Code::MissingColumn,
         hint: None,
     };
@@ -173,16 +164,18 @@ pub fn conform(table: &str, schema: &SchemaRef, batch: &RecordBatch) -> Result<R
         .map(|field| {
             let column = batch
                 .column_by_name(field.name())
-                .ok_or_else(|| stage_error(format!("the rows lack the column `{}`", field.name())))?;
+                .ok_or_else(|| bad(format!("the rows lack the column `{}`", field.name())))?;
             let column = if column.data_type() == field.data_type() {
                 column.clone()
             } else {
-                arrow::compute::cast(column, field.data_type()).map_err(|source| {
+                // A value that does not fit is an error, not a null.
+                let strict = CastOptions { safe: false, ..CastOptions::default() };
+                cast_with_options(column, field.data_type(), &strict).map_err(|source| {
                     Error::Core(finch_core::Error::Arrow { table: table.to_owned(), source })
                 })?
             };
             if !field.is_nullable() && column.null_count() > 0 {
-                return Err(stage_error(format!(
+                return Err(bad(format!(
                     "column `{}` must not be null, and is in {} rows",
                     field.name(),
                     column.null_count()

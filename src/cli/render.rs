@@ -16,7 +16,6 @@ pub(super) fn error(error: &Error) {
                 let label = (!spec.text.is_empty())
                     .then(|| LabeledSpan::new(None, diagnostic.span.start, diagnostic.span.len().max(1)));
                 let mut report = miette::MietteDiagnostic::new(diagnostic.message.clone())
-                    .with_code(diagnostic.code.to_string())
                     .with_severity(Severity::Error)
                     .with_labels(label);
                 report.help.clone_from(&diagnostic.hint);
@@ -29,10 +28,9 @@ pub(super) fn error(error: &Error) {
             .collect::<Vec<_>>()
             .join("\n"),
         other => {
-            let mut report =
-                miette::MietteDiagnostic::new(other.to_string()).with_code(other.code().to_string());
+            let mut report = miette::MietteDiagnostic::new(other.to_string());
             report.help = other.hint();
-            graphical(&miette::Report::new(report))
+            format!("error {}\n{}", other.code(), graphical(&miette::Report::new(report)))
         }
     };
     eprint!("{text}");

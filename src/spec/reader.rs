@@ -10,7 +10,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Span, SpecError, did_you_mean};
+use super::diagnostic::{Diagnostic, Span, SpecError, did_you_mean, nearest};
 use crate::code::Code;
 
 /// Mistakes found so far.
@@ -68,12 +68,14 @@ pub(crate) struct Reader<'a> {
     /// The table in words, for messages: "stage `unique`".
     what: String,
     asked: Vec<String>,
+    /// Required keys that are absent; reported at the end, because a misspelt key explains them.
+    missing: Vec<String>,
     problems: &'a Problems,
 }
 
 impl<'a> Reader<'a> {
     fn new(table: &'a DeTable<'a>, span: Span, what: impl Into<String>, problems: &'a Problems) -> Self {
-        Self { table, span, what: what.into(), asked: Vec::new(), problems }
+        Self { table, span, what: what.into(), asked: Vec::new(), missing: Vec::new(), problems }
     }
 
     pub(crate) fn span(&self) -> Span {
@@ -116,15 +118,7 @@ impl<'a> Reader<'a> {
         ));
     }
 
-    fn missing(&self, key: &str) {
-        self.problems.push(Diagnostic::new(
-            Code::MissingKey,
-            self.span(),
-            format!("{} lacks the key `{key}`", self.what),
-        ));
-    }
-
-    /// Reports a required key that is absent; returns the value otherwise.
+    /// Reads a key that must be there.
     pub(crate) fn required<T>(
         &mut self,
         key: &str,
@@ -132,7 +126,7 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         if !self.has(key) {
             self.asked.push(key.to_owned());
-            self.missing(key);
+            self.missing.push(key.to_owned());
             return None;
         }
         read(self, key)
@@ -318,20 +312,29 @@ impl<'a> Reader<'a> {
         self.problems
     }
 
-    /// Reports every key that was never asked for.
+    /// Reports every key that was never asked for, and every required key that is absent. A misspelt required key
+    /// is one mistake, not two.
     pub(crate) fn finish(self) {
+        let mut misspelt = Vec::new();
         for (key, _) in self.table {
             let name = key.get_ref().as_ref();
-            if !self.asked.iter().any(|asked| asked == name) {
-                self.problems.push(
-                    Diagnostic::new(
-                        Code::UnknownKey,
-                        key.span(),
-                        format!("unknown key `{name}` in {}", self.what),
-                    )
-                    .with_hint(did_you_mean(name, self.asked.iter().map(String::as_str))),
-                );
+            if self.asked.iter().any(|asked| asked == name) {
+                continue;
             }
+            let known = self.asked.iter().map(String::as_str);
+            misspelt.extend(nearest(name, known.clone()));
+            self.problems.push(
+                Diagnostic::new(
+                    Code::UnknownKey,
+                    key.span(),
+                    format!("unknown key `{name}` in {}", self.what),
+                )
+                .with_hint(did_you_mean(name, known)),
+            );
+        }
+        for key in self.missing.iter().filter(|key| !misspelt.contains(&key.as_str())) {
+            let message = format!("{} lacks the key `{key}`", self.what);
+            self.problems.push(Diagnostic::new(Code::MissingKey, self.span(), message));
         }
     }
 }

@@ -6,7 +6,6 @@
 //! written by [`finch_core::shard`].
 
 pub mod format;
-pub mod udf;
 pub mod views;
 
 use std::collections::BTreeSet;
@@ -111,7 +110,6 @@ impl Engine {
         options.optimizer.prefer_hash_join = false;
         options.optimizer.enable_dynamic_filter_pushdown = false;
         let context = SessionContext::new_with_config_rt(config, self.environment.clone());
-        udf::register(&context);
         Session { engine: self, context }
     }
 }
@@ -176,8 +174,8 @@ impl Session<'_> {
     fn plan(&self, query: &str, values: &[(&str, Value)]) -> Result<DataFrame> {
         let options =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame =
-            self.engine.runtime.block_on(self.context.sql_with_options(query, options)).map_err(failed)?;
+        let planned = self.engine.runtime.block_on(self.context.sql_with_options(query, options));
+        let frame = planned.map_err(|error| self.name_tables(failed(error)))?;
         if values.is_empty() {
             return Ok(frame);
         }
@@ -193,6 +191,31 @@ impl Session<'_> {
             })
             .collect();
         frame.with_param_values(values).map_err(failed)
+    }
+
+    /// An error about an unknown table, with the name as it was written and the nearest one that exists.
+    fn name_tables(&self, error: Error) -> Error {
+        let text = error.to_string();
+        let unknown =
+            text.strip_prefix("table 'datafusion.").and_then(|rest| rest.strip_suffix("' not found"));
+        let (Some(unknown), Some(catalog)) = (unknown, self.context.catalog("datafusion")) else {
+            return error;
+        };
+        let name = unknown.trim_start_matches("public.");
+        let known: Vec<String> = catalog
+            .schema_names()
+            .into_iter()
+            .flat_map(|schema| {
+                let names = catalog.schema(&schema).map(|tables| tables.table_names()).unwrap_or_default();
+                let prefix = if schema == "public" { String::new() } else { format!("{schema}.") };
+                names.into_iter().map(move |table| format!("{prefix}{table}"))
+            })
+            .collect();
+        Error::Sql {
+            reason: format!("no table is named `{name}`"),
+            code: Code::UnknownTable,
+            hint: crate::spec::did_you_mean(name, known.iter().map(String::as_str).collect::<Vec<_>>()),
+        }
     }
 
     /// The columns that a query yields.
@@ -276,7 +299,8 @@ impl Session<'_> {
 /// A file's URL. Made from the path itself, because a path may hold `*`, `?` or `[` and is no pattern.
 fn url(file: &Path) -> Result<ListingTableUrl> {
     let bad = || Error::Environment(format!("`{}` cannot be named as a URL", file.display()));
-    let absolute = std::path::absolute(file).map_err(Error::io("resolve", file))?;
+    // Links and `..` are resolved: a URL cannot hold the latter.
+    let absolute = std::fs::canonicalize(file).map_err(Error::io("resolve", file))?;
     let url = url::Url::from_file_path(absolute).map_err(|()| bad())?;
     ListingTableUrl::try_new(url, None).map_err(|_| bad())
 }
@@ -295,18 +319,30 @@ fn failed(error: DataFusionError) -> Error {
     let error = error.find_root();
     let (code, hint) = match error {
         DataFusionError::Plan(text)
-            if text.contains("DDL") || text.contains("DML") || text.contains("Statement") =>
+            if ["DDL not", "DML not", "Statement not"].iter().any(|start| text.starts_with(start)) =>
         {
             (Code::ReadOnly, Some("queries only read; write results with `--format parquet`".to_owned()))
         }
-        DataFusionError::ResourcesExhausted(_) => (Code::Query, Some("raise `--memory-limit`".to_owned())),
+        DataFusionError::ResourcesExhausted(_) => {
+            (Code::Environment, Some("raise `--memory-limit`".to_owned()))
+        }
+        DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => (Code::Environment, None),
         _ => (Code::Query, None),
     };
     let text = error.to_string();
+    // The engine lists every column that it knows; the nearest one, which it names too, is enough.
+    let text = text
+        .split("\nValid fields are")
+        .next()
+        .unwrap_or(&text)
+        .split(" Valid fields are")
+        .next()
+        .unwrap_or("");
     let reason = text
         .trim_start_matches("Error during planning: ")
         .trim_start_matches("SQL error: ")
         .trim_start_matches("Schema error: ")
+        .trim()
         .to_owned();
     Error::Sql { reason, code, hint }
 }

@@ -130,7 +130,8 @@ fn mistakes_are_explained() {
     let query = |arguments: &[&str]| project.finch(&[&["query"], arguments].concat());
     query(&["--store", "store", "SELEC 1"]).fails(2, &["F0601"]);
     query(&["--store", "store", "SELECT outcom FROM transitions"]).fails(2, &["F0601", "outcom"]);
-    query(&["--store", "store", "SELECT 1 FROM nosuch"]).fails(2, &["F0601", "nosuch"]);
+    query(&["--store", "store", "SELECT 1 FROM transition"])
+        .fails(2, &["F0505", "did you mean `transitions`?"]);
     query(&["--store", "store", ""]).fails(2, &["empty"]);
     query(&["--store", "store"]).fails(2, &["write a query"]);
     query(&["--store", "nowhere", "SELECT 1"]).fails(2, &["F0504", "nowhere"]);

@@ -119,7 +119,13 @@ fn sql_is_planned_before_anything_runs() {
         "F0204",
         &["no column is named `nosuch`"],
     );
-    check(from, &with("SELECT 1 FROM logs.transitions"), "19:9", "F0204", &["logs"]);
+    check(
+        from,
+        &with("SELECT 1 FROM logs.transitions"),
+        "19:9",
+        "F0204",
+        &["no table is named `logs.transitions`"],
+    );
     check(
         from,
         &with("SELECT transition_id, now() AS t FROM kept.transitions"),
