@@ -57,6 +57,8 @@ codes! {
     NothingRecognised = 302,
     /// More records are unreadable than `max_quarantined` allows.
     TooManyQuarantined = 303,
+    /// A source changed between being hashed and being read; run again when nothing writes to it.
+    SourceChanged = 304,
     /// A file cannot be read.
     UnreadableFile = 310,
     /// A record ends in the middle; the file was probably cut off.
@@ -73,6 +75,8 @@ codes! {
     BadDatabase = 316,
     /// A record is larger than finch reads.
     TooLarge = 317,
+    /// A log of a scaffold, or in a form, whose reader is not built yet.
+    UnsupportedLog = 318,
     /// Records went missing inside a stage. This is a defect of finch.
     NotConserved = 401,
     /// A table's rows are not unique by its key.

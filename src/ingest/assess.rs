@@ -56,8 +56,9 @@ pub struct Objective {
 pub const FITNESS: &str = "combined_score";
 
 /// Keys whose false or zero means that the evaluator did not accept the result.
-const FLAGS: [&str; 7] =
-    ["valid", "validity", "is_valid", "correct", "feasible", "success", "runs_successfully"];
+const FLAGS: [&str; 5] = ["valid", "validity", "is_valid", "feasible", "runs_successfully"];
+/// Keys that mean the same when they are booleans; as numbers they are shares, and zero is an honest value.
+const BOOLEAN_FLAGS: [&str; 2] = ["correct", "success"];
 /// Keys that a scaffold writes when an evaluation fails, and nothing else beside them.
 const FAILURE_KEYS: [&str; 5] = ["error", "timeout", "stage1_passed", "stage2_passed", "stage3_passed"];
 
@@ -85,16 +86,17 @@ const INFRASTRUCTURE_WORDS: [&str; 9] = [
 ];
 
 /// Why the metrics, the scaffold's verdict and the error text say that a candidate failed.
-pub fn failure(metrics: &Map<String, Value>, correct: Option<bool>, error: Option<&str>) -> Option<Failure> {
+pub fn failure(metrics: &Map<String, Value>, correct: Option<bool>, error: &str) -> Option<Failure> {
     let said = metrics.get("error").and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-    let by_flag = FLAGS.iter().any(|flag| metrics.get(*flag).is_some_and(is_false));
+    let by_flag = FLAGS.iter().any(|flag| metrics.get(*flag).is_some_and(is_false))
+        || BOOLEAN_FLAGS.iter().any(|flag| metrics.get(*flag) == Some(&Value::Bool(false)));
     let only_failure_keys =
         metrics.contains_key("error") && metrics.keys().all(|key| FAILURE_KEYS.contains(&key.as_str()));
     let timed_out = metrics.get("timeout").is_some_and(is_true);
     if correct != Some(false) && !by_flag && !only_failure_keys && !timed_out && said.is_none() {
         return None;
     }
-    let text = format!("{}\n{}", said.unwrap_or(""), error.unwrap_or("")).to_lowercase();
+    let text = format!("{}\n{error}", said.unwrap_or("")).to_lowercase();
     let speaks = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let said_timeout = said.is_some_and(|said| said.to_lowercase().contains("timeout"));
     Some(if timed_out || said_timeout || speaks(&TIMEOUT_WORDS) {
@@ -160,51 +162,53 @@ mod tests {
 
     use super::*;
 
-    fn check(metrics: Value, correct: Option<bool>, error: Option<&str>, expected: Option<Failure>) {
+    fn check(metrics: Value, correct: Option<bool>, error: &str, expected: Option<Failure>) {
         let object = metrics.as_object().cloned().expect("an object");
         assert_eq!(failure(&object, correct, error), expected, "{metrics} {correct:?} {error:?}");
     }
 
     #[test]
     fn scaffold_failures_are_recognised() {
-        check(json!({"error": 0.0}), None, None, Some(Failure::Error));
-        check(json!({"error": 0.0, "timeout": true}), None, None, Some(Failure::Timeout));
+        check(json!({"error": 0.0}), None, "", Some(Failure::Error));
+        check(json!({"error": 0.0, "timeout": true}), None, "", Some(Failure::Timeout));
         check(
             json!({"stage1_passed": 0.0, "error": 0.0, "timeout": true}),
             None,
-            None,
+            "",
             Some(Failure::Timeout),
         );
-        check(json!({"combined_score": 0.0}), Some(false), None, Some(Failure::Rejected));
-        check(json!({"combined_score": 0.0}), Some(false), Some("Traceback (most"), Some(Failure::Error));
+        check(json!({"combined_score": 0.0}), Some(false), "", Some(Failure::Rejected));
+        check(json!({"combined_score": 0.0}), Some(false), "Traceback (most", Some(Failure::Error));
     }
 
     #[test]
     fn evaluator_failures_are_recognised() {
-        check(json!({"combined_score": 0.0, "error": "division by zero"}), None, None, Some(Failure::Error));
+        check(json!({"combined_score": 0.0, "error": "division by zero"}), None, "", Some(Failure::Error));
         check(
             json!({"combined_score": 0.0, "error": "Evaluation timed out after 5s"}),
             None,
-            None,
+            "",
             Some(Failure::Timeout),
         );
         check(
             json!({"combined_score": 0.0, "error": "No module named 'scipy'"}),
             None,
-            None,
+            "",
             Some(Failure::Infrastructure),
         );
-        check(json!({"combined_score": 1e6, "validity": 0.0}), None, None, Some(Failure::Rejected));
-        check(json!({"combined_score": 0.0, "feasible": false}), None, None, Some(Failure::Rejected));
+        check(json!({"combined_score": 1e6, "validity": 0.0}), None, "", Some(Failure::Rejected));
+        check(json!({"combined_score": 0.0, "feasible": false}), None, "", Some(Failure::Rejected));
     }
 
     #[test]
     fn a_number_alone_is_no_failure() {
-        check(json!({"combined_score": 0.0}), None, None, None);
-        check(json!({"combined_score": -1000.0, "rmse": 1000.0}), None, None, None);
-        check(json!({"error": 0.013, "runtime": 2.0}), None, None, None);
-        check(json!({"combined_score": 1.0, "error": ""}), None, None, None);
-        check(json!({"combined_score": 1.0, "timeout": 0}), None, None, None);
+        check(json!({"combined_score": 0.0}), None, "", None);
+        check(json!({"combined_score": -1000.0, "rmse": 1000.0}), None, "", None);
+        check(json!({"error": 0.013, "runtime": 2.0}), None, "", None);
+        check(json!({"combined_score": 1.0, "error": ""}), None, "", None);
+        check(json!({"combined_score": 1.0, "timeout": 0}), None, "", None);
+        check(json!({"combined_score": 1.0, "success": 0.0}), None, "", None);
+        check(json!({"error": 0.0}), None, "ModuleNotFoundError: No module named 'x'", Some(Failure::Infrastructure));
     }
 
     #[test]

@@ -112,6 +112,10 @@ pub struct Discovery {
     pub foreign: Vec<LogFile>,
     /// Other files that hold no records: best programs, console logs, pictures.
     pub ignored: u64,
+    /// Folders of logs in a form whose reader is not built yet.
+    pub unsupported: BTreeSet<String>,
+    /// Sources, as the spec writes them, in which nothing is a log that finch knows.
+    pub empty: Vec<String>,
 }
 
 impl Discovery {
@@ -119,10 +123,16 @@ impl Discovery {
     pub fn of(stage: &Ingest) -> Result<Self> {
         let mut found = Self::default();
         let mut seen = BTreeSet::new();
+        // A source inside another one goes first and keeps its files, in whatever order they are listed.
+        let mut entries: Vec<(PathBuf, &SourceEntry)> = Vec::new();
         for entry in &stage.sources {
-            if !entry.path.exists() {
-                return Err(missing(entry));
-            }
+            let real = fs::canonicalize(&entry.path).map_err(|_| missing(entry))?;
+            entries.push((real, entry));
+        }
+        entries.sort_by_key(|(real, entry)| {
+            (std::cmp::Reverse(real.components().count()), real.clone(), entry.task.clone())
+        });
+        for (_, entry) in entries {
             found.walk_entry(entry, &mut seen)?;
         }
         found.units.sort_by_key(|unit| (unit.digest, unit.source.clone()));
@@ -152,13 +162,19 @@ impl Discovery {
             entry.path.parent().map_or_else(PathBuf::new, Path::to_path_buf)
         };
         // A folder that is listed twice, or inside another one, is read once.
+        let (all, units_before) = (files.len(), self.units.len());
         files.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+
+        let unread = files.len();
 
         let mut formats: Vec<(PathBuf, Format)> = Vec::new();
         for path in files {
             match classify(&path, entry.scaffold.as_deref()) {
                 Some(format) => formats.push((path, format)),
-                None => self.ignored += 1,
+                None => {
+                    self.ignored += 1;
+                    self.unsupported.extend(unsupported(&path).map(|folder| relative(folder, &root)));
+                }
             }
         }
         let program_roots: BTreeSet<PathBuf> = formats
@@ -214,6 +230,10 @@ impl Discovery {
                 sidecar,
                 files,
             });
+        }
+        // A source whose files were all read through another one is not empty.
+        if self.units.len() == units_before && !(all > 0 && unread == 0) {
+            self.empty.push(entry.given.clone());
         }
         Ok(())
     }
@@ -275,6 +295,20 @@ fn classify(path: &Path, scaffold: Option<&str>) -> Option<Format> {
     Some(if is_trace(path) { wanted(Format::OpenEvolveTrace) } else { Format::Foreign })
 }
 
+/// The folder of a log in a form that is recognised and not read: ShinkaEvolve's generations without a database,
+/// an OpenEvolve trace in HDF5.
+fn unsupported(path: &Path) -> Option<&Path> {
+    let name = path.file_name()?.to_string_lossy();
+    let folder = path.parent()?;
+    if name.starts_with("evolution_trace.h") {
+        return Some(folder);
+    }
+    let generation = folder.file_name()?.to_string_lossy().starts_with("gen_") && name.starts_with("main.");
+    let run = folder.parent()?;
+    let has_database = ["programs.sqlite", "evolution_db.sqlite"].iter().any(|name| run.join(name).is_file());
+    (generation && !has_database).then_some(run)
+}
+
 /// Whether a file starts like an evolution trace. A line's ids come before its long fields.
 fn is_trace(path: &Path) -> bool {
     let Ok(file) = fs::File::open(path) else { return false };
@@ -326,7 +360,7 @@ fn relative(path: &Path, root: &Path) -> String {
 }
 
 /// A file's digest; a database's covers its write-ahead log, which may hold everything.
-fn hash(path: &Path, format: Format) -> Option<Digest> {
+pub(super) fn hash(path: &Path, format: Format) -> Option<Digest> {
     let plain = |path: &Path| {
         let mut hasher = blake3::Hasher::new();
         hasher.update_mmap(path).ok()?;
@@ -336,7 +370,9 @@ fn hash(path: &Path, format: Format) -> Option<Digest> {
     if format != Format::ShinkaDatabase {
         return Some(main);
     }
-    let log = plain(&super::shinka::beside(path, "-wal")).filter(|digest| *digest != Digest::of_bytes(b""));
+    let log = Some(super::shinka::beside(path, "-wal"))
+        .filter(|log| super::shinka::is_plain_file(log))
+        .and_then(|log| plain(&log)).filter(|digest| *digest != Digest::of_bytes(b""));
     Some(log.map_or(main, |log| Kind::Unit.fields().digest(main).digest(log).finish()))
 }
 
@@ -367,7 +403,7 @@ fn sidecar(folder: &Path, root: &Path) -> Result<Sidecar> {
         .ancestors()
         .take_while(|folder| folder.starts_with(root))
         .map(|folder| folder.join("finch.toml"))
-        .find(|path| path.is_file());
+        .find(|path| super::shinka::is_plain_file(path));
     let Some(path) = found else { return Ok(Sidecar::default()) };
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let sidecar = read_document(&path, &text, "the sidecar", |reader| {

@@ -25,13 +25,21 @@ pub struct JsonError {
 
 /// Parses a document.
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    parse_counting(bytes, &mut 0)
+}
+
+/// Parses a document and adds to `replaced` the characters that were no text and became U+FFFD.
+pub fn parse_counting(bytes: &[u8], replaced: &mut u64) -> Result<Value, JsonError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let first = match serde_json::from_slice(bytes) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    let Cow::Owned(mended) = mend(bytes) else { return Err(convert(&first)) };
-    serde_json::from_slice(&mended).map_err(|error| convert(&error))
+    let mut lost = 0;
+    let Cow::Owned(mended) = mend(bytes, &mut lost) else { return Err(convert(&first)) };
+    let value = serde_json::from_slice(&mended).map_err(|error| convert(&error))?;
+    *replaced += lost;
+    Ok(value)
 }
 
 fn convert(error: &serde_json::Error) -> JsonError {
@@ -42,11 +50,14 @@ fn convert(error: &serde_json::Error) -> JsonError {
 
 /// Quotes bare non-finite words, replaces lone surrogate escapes by U+FFFD, and invalid UTF-8 likewise.
 /// Borrowed when there is nothing to mend.
-fn mend(bytes: &[u8]) -> Cow<'_, [u8]> {
+fn mend<'a>(bytes: &'a [u8], replaced: &mut u64) -> Cow<'a, [u8]> {
     const WORDS: [(&[u8], &[u8]); 3] =
         [(b"NaN", b"\"NaN\""), (b"-Infinity", b"\"-Infinity\""), (b"Infinity", b"\"Infinity\"")];
     let text = String::from_utf8_lossy(bytes);
     let invalid = matches!(text, Cow::Owned(_));
+    if invalid {
+        *replaced += text.matches('\u{fffd}').count() as u64;
+    }
     let bytes_in = text.as_bytes();
     let mut out = Vec::new();
     let mut copied = 0;
@@ -64,6 +75,7 @@ fn mend(bytes: &[u8]) -> Cow<'_, [u8]> {
                 match escape(&bytes_in[at..]) {
                     Escape::Lone => {
                         replace(at..at + 6, "\u{fffd}".as_bytes());
+                        *replaced += 1;
                         changed = true;
                         at += 6;
                     }

@@ -7,50 +7,59 @@
 use finch_core::{Digest, answer};
 use serde_json::{Map, Value};
 
+use super::assess;
 use super::discover::LogFile;
 use super::json;
-use super::record::{FileLog, Quarantined, Record, micros};
+use super::record::{FileLog, Quarantined, Record, changed, micros};
 use super::scratch::Scratch;
 use crate::code::Code;
 use crate::error::Result;
 
 /// The largest program file that is read; real ones reach 300 kB.
-const MAX_BYTES: u64 = 256 << 20;
+const MAX_BYTES: u64 = 32 << 20;
 
 /// Reads one program file.
 pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
-    let mut keep_out = |quarantined| log.quarantined.push(quarantined);
     if file.bytes > MAX_BYTES {
-        keep_out(Quarantined::file(Code::TooLarge, format!("larger than {} MiB", MAX_BYTES >> 20), file));
+        log.quarantined.push(Quarantined::file(Code::TooLarge, format!("larger than {} MiB", MAX_BYTES >> 20), file));
         return Ok(log);
     }
     let bytes = match std::fs::read(&file.path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            keep_out(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
+            log.quarantined.push(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
             return Ok(log);
         }
     };
-    let value = match json::parse(&bytes) {
+    let digest = Digest::of_bytes(&bytes);
+    if file.digest.is_some_and(|hashed| hashed != digest) {
+        return Err(changed(file));
+    }
+    let value = match json::parse_counting(&bytes, &mut log.replaced) {
         Ok(value) => value,
         Err(error) => {
             let code = if error.truncated { Code::Truncated } else { Code::NotJson };
-            keep_out(Quarantined::new(code, error.to_string(), file, 0, &bytes));
+            log.quarantined.push(Quarantined::new(code, error.to_string(), file, 0, &bytes));
             return Ok(log);
         }
     };
     match program(&value, scratch)? {
         Ok(record) => log.records.push(Record {
             source: file.source.clone(),
-            digest: Some(Digest::of_bytes(&bytes)),
+            digest: Some(digest),
             ..record
         }),
         Err(reason) => {
             // SkyDiscover writes the same layout with other names; its reader is not here yet.
             let foreign = value.get("solution").is_some() && value.get("code").is_none();
-            let code = if foreign { Code::ForeignFile } else { Code::BadRecord };
-            keep_out(Quarantined::new(code, reason, file, 0, &bytes));
+            let quarantined = if foreign {
+                let reason = "a SkyDiscover program; its reader is not built yet";
+                Quarantined::new(Code::UnsupportedLog, reason, file, 0, &bytes)
+            } else {
+                Quarantined::new(Code::BadRecord, reason, file, 0, &bytes)
+            };
+            log.quarantined.push(quarantined);
         }
     }
     Ok(log)
@@ -66,8 +75,8 @@ fn program(value: &Value, scratch: &Scratch) -> Result<Result<Record, String>> {
     };
     let metadata = json::object(object, "metadata");
     let parent = json::id(object, "parent_id");
-    let migrant =
-        metadata.get("migrant").and_then(Value::as_bool).unwrap_or(false) || native_id.contains("_migrant_");
+    let artifacts = artifacts(object.get("artifacts_json").or(object.get("artifacts")));
+    let migrant = metadata.get("migrant").and_then(Value::as_bool).unwrap_or(false) || native_id.contains("_migrant_");
     let mut record = Record {
         copy_of: parent.clone().filter(|_| migrant),
         parents: parent.into_iter().filter(|_| !migrant).collect(),
@@ -77,7 +86,8 @@ fn program(value: &Value, scratch: &Scratch) -> Result<Result<Record, String>> {
         generation: json::integer(object, "generation"),
         metrics: metrics.clone(),
         parent_metrics: json::object(&metadata, "parent_metrics"),
-        feedback: scratch.text(&artifacts(object.get("artifacts_json").or(object.get("artifacts"))))?,
+        failure: assess::failure(metrics, None, &artifacts),
+        feedback: scratch.text(&artifacts)?,
         eval_seconds: json::float(metrics, "eval_time"),
         created_at: json::float(object, "timestamp").and_then(micros),
         native_id,

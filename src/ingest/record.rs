@@ -5,8 +5,10 @@ use std::path::Path;
 use finch_core::{Digest, Kind};
 use serde_json::{Map, Value};
 
+use super::assess::Failure;
 use super::discover::LogFile;
 use crate::code::Code;
+use crate::error::Error;
 
 /// A program as a record refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +45,8 @@ pub struct Record {
     pub metrics: Map<String, Value>,
     /// What the child's record says of its parent.
     pub parent_metrics: Map<String, Value>,
-    /// The scaffold's own verdict, where it has one.
-    pub correct: Option<bool>,
-    /// Error text that is not among the metrics.
-    pub error: Option<String>,
+    /// Why the evaluation failed, by flags, errors and metric keys; decided while the error texts are at hand.
+    pub failure: Option<Failure>,
     /// The evaluator's messages.
     pub feedback: Option<Digest>,
     /// Evaluation time.
@@ -109,6 +109,8 @@ pub struct FileLog {
     pub records: Vec<Record>,
     /// What could not be read.
     pub quarantined: Vec<Quarantined>,
+    /// Characters that were no text and became U+FFFD.
+    pub replaced: u64,
 }
 
 impl Quarantined {
@@ -135,16 +137,25 @@ impl Quarantined {
             excerpt: String::new(),
             source: file.source.clone(),
             offset: 0,
-            digest: file.digest.unwrap_or_else(|| Kind::Quarantine.of_text(&file.source)),
+            digest: file.digest.unwrap_or_else(|| Kind::Quarantine.of_text("no content")),
         }
     }
 }
 
-/// A file that looks like a log and is none that finch knows.
+/// A file that looks like a log and is none that finch reads.
 pub(super) fn foreign(file: &LogFile) -> FileLog {
     let extension = Path::new(&file.source).extension().and_then(|e| e.to_str()).unwrap_or("");
-    let reason = format!("a .{extension} file that is no log finch knows");
-    FileLog { records: vec![], quarantined: vec![Quarantined::file(Code::ForeignFile, reason, file)] }
+    let reason = format!("a .{extension} file that is no log finch knows, or not of the scaffold that the spec names");
+    FileLog { quarantined: vec![Quarantined::file(Code::ForeignFile, reason, file)], ..FileLog::default() }
+}
+
+/// What was read is not what was hashed: the fingerprint would name other rows.
+pub(super) fn changed(file: &LogFile) -> Error {
+    Error::Source {
+        path: file.source.clone(),
+        reason: "changed while it was read".to_owned(),
+        code: Code::SourceChanged,
+    }
 }
 
 /// Unix seconds, as scaffolds stamp them, in microseconds.

@@ -25,6 +25,7 @@ const FLUSH_BYTES: usize = 8 << 20;
 
 /// The programs and texts seen so far.
 pub struct Scratch {
+    folder: PathBuf,
     programs: Mutex<Sheet<(Digest, String)>>,
     texts: Mutex<Sheet<Digest>>,
 }
@@ -35,6 +36,7 @@ impl Scratch {
         let programs = ["program_id", "language", "code"];
         let texts = ["text_id", "text"];
         Ok(Self {
+            folder: folder.to_path_buf(),
             programs: Mutex::new(Sheet::create(
                 folder.join("programs.parquet"),
                 &programs,
@@ -42,6 +44,11 @@ impl Scratch {
             )?),
             texts: Mutex::new(Sheet::create(folder.join("texts.parquet"), &texts, &[])?),
         })
+    }
+
+    /// The folder, for readers that need files of their own.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Keeps a program; the canonical text is what is stored. `label` is the scaffold's word for its language.

@@ -11,10 +11,11 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, config::DbConfig};
 use serde_json::{Map, Value};
 
-use super::discover::LogFile;
+use super::assess;
+use super::discover::{Format, LogFile, hash};
 use super::json;
 use super::openevolve::read_answer;
-use super::record::{FileLog, Quarantined, Record, micros};
+use super::record::{FileLog, Quarantined, Record, changed, micros};
 use super::scratch::Scratch;
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -25,13 +26,16 @@ const REQUIRED: [&str; 4] = ["id", "code", "parent_id", "combined_score"];
 /// Reads one database.
 pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
-    if file.bytes == 0 && !beside(&file.path, "-wal").exists() {
+    if file.bytes == 0 && !is_plain_file(&beside(&file.path, "-wal")) {
         return Ok(log);
     }
-    let folder = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
+    let folder = tempfile::tempdir_in(scratch.folder()).map_err(Error::io("create a folder in", scratch.folder()))?;
     if let Err(error) = copy(&file.path, folder.path()) {
         log.quarantined.push(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
         return Ok(log);
+    }
+    if file.digest.is_some() && hash(&folder.path().join("db"), Format::ShinkaDatabase) != file.digest {
+        return Err(changed(file));
     }
     if let Err(error) = read_rows(folder.path(), file, scratch, &mut log)? {
         log.quarantined.push(error);
@@ -46,11 +50,16 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Whether a path is a file itself: not a link that leads elsewhere, not a pipe that would never end.
+pub(super) fn is_plain_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
+}
+
 /// Copies the database and its log; the shared-memory index is rebuilt and may be stale, so it stays.
 fn copy(path: &Path, folder: &Path) -> std::io::Result<()> {
     std::fs::copy(path, folder.join("db"))?;
     let log = beside(path, "-wal");
-    if log.exists() {
+    if is_plain_file(&log) {
         std::fs::copy(log, folder.join("db-wal"))?;
     }
     Ok(())
@@ -214,8 +223,6 @@ fn candidate(cells: &Cells, scratch: &Scratch) -> Result<Result<Record, String>>
         generation: cells.integer("generation"),
         island: cells.integer("island_idx"),
         metrics,
-        correct,
-        error: (correct == Some(false)).then(|| format!("{feedback}\n{}\n{}", output[0], output[1])),
         feedback: scratch.text(if feedback.is_empty() { output[0] } else { &feedback })?,
         eval_seconds: json::float(&metadata, "compute_time"),
         created_at: json::float(&cells.0, "timestamp").and_then(micros),
@@ -230,11 +237,15 @@ fn candidate(cells: &Cells, scratch: &Scratch) -> Result<Result<Record, String>>
         native_id,
         ..Record::default()
     };
+    record.failure = assess::failure(&record.metrics, correct, &format!("{feedback}\n{}\n{}", output[0], output[1]));
     if let Some(content) = json::text(&llm, "content") {
         read_answer(content, &mut record, scratch)?;
         if let Some(thought) = json::text(&llm, "thought").filter(|thought| !thought.trim().is_empty()) {
             record.reasoning = scratch.text(thought)?;
         }
+    }
+    if json::text(&metadata, "patch_type") == Some("cross") {
+        record.operator = Some("crossover");
     }
     Ok(Ok(record))
 }

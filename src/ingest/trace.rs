@@ -4,24 +4,28 @@
 //! larger than memory. A writer that fails in the middle of a line leaves a half record with the next one
 //! glued to it; reading resumes at the next record's first key, and what is lost is quarantined.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
 use finch_core::Digest;
 use serde_json::Value;
 
+use super::assess;
 use super::discover::LogFile;
 use super::json;
 use super::openevolve::{artifacts, read_answer};
-use super::record::{FileLog, Quarantined, Record, micros};
+use super::record::{FileLog, Quarantined, Record, changed, micros};
 use super::scratch::Scratch;
 use crate::code::Code;
 use crate::error::Result;
 
 /// Every record starts with this.
 const RECORD_START: &[u8] = b"{\"iteration\":";
-/// The longest line that is read.
-const MAX_LINE: u64 = 256 << 20;
+/// The longest line that is read; real ones reach 1 MB.
+const MAX_LINE: u64 = 32 << 20;
+/// The largest trace in the form of one document, which must be parsed as a whole.
+const MAX_DOCUMENT: u64 = 256 << 20;
 
 /// Reads one trace.
 pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
@@ -33,7 +37,10 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
             return Ok(log);
         }
     };
-    let plain: Box<dyn Read> = if file.path.extension().is_some_and(|extension| extension == "gz") {
+    // What is read is hashed on the way, to be sure that it is what the fingerprint names.
+    let hasher = RefCell::new(blake3::Hasher::new());
+    let opened = Hashing { file: opened, hasher: &hasher };
+    let plain: Box<dyn Read + '_> = if file.path.extension().is_some_and(|extension| extension == "gz") {
         Box::new(flate2::read::MultiGzDecoder::new(opened))
     } else {
         Box::new(opened)
@@ -47,7 +54,11 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     loop {
         line.clear();
         match lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-            Ok(0) => return Ok(log),
+            Ok(0) => {
+                drop(lines);
+                let whole = Digest::from_bytes(*hasher.borrow().finalize().as_bytes());
+                return if file.digest.is_none_or(|hashed| hashed == whole) { Ok(log) } else { Err(changed(file)) };
+            }
             Ok(length) => {
                 if length as u64 == MAX_LINE {
                     let reason = format!(
@@ -70,6 +81,20 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     }
 }
 
+/// A file that is hashed as it is read.
+struct Hashing<'a> {
+    file: File,
+    hasher: &'a RefCell<blake3::Hasher>,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.file.read(buffer)?;
+        self.hasher.borrow_mut().update(&buffer[..length]);
+        Ok(length)
+    }
+}
+
 /// The `.json` form: one document with a list `traces`.
 fn read_document(
     reader: &mut impl Read,
@@ -78,8 +103,13 @@ fn read_document(
     mut log: FileLog,
 ) -> Result<FileLog> {
     let mut bytes = Vec::new();
-    if let Err(error) = reader.take(MAX_LINE).read_to_end(&mut bytes) {
+    if let Err(error) = reader.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes) {
         log.quarantined.push(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
+        return Ok(log);
+    }
+    if bytes.len() as u64 > MAX_DOCUMENT {
+        let reason = format!("a document larger than {} MiB; JSON lines have no limit", MAX_DOCUMENT >> 20);
+        log.quarantined.push(Quarantined::file(Code::TooLarge, reason, file));
         return Ok(log);
     }
     let traces = match json::parse(&bytes) {
@@ -114,7 +144,7 @@ fn read_line(line: &[u8], offset: u64, file: &LogFile, scratch: &Scratch, log: &
         return Ok(());
     }
     let offset = offset + (line.len() - line.trim_ascii_start().len()) as u64;
-    match json::parse(text) {
+    match json::parse_counting(text, &mut log.replaced) {
         Ok(value) => keep(&value, text, offset, file, scratch, log),
         Err(error) => {
             let starts: Vec<usize> =
@@ -173,6 +203,7 @@ fn keep(
     let parent_metrics = json::object(object, "parent_metrics");
     let prompt = json::object(object, "prompt");
     let metadata = json::object(object, "metadata");
+    let artifacts = artifacts(object.get("artifacts"));
     let mut record = Record {
         native_id,
         parents: parent.iter().cloned().collect(),
@@ -182,7 +213,8 @@ fn keep(
         generation: json::integer(object, "generation"),
         metrics: metrics.clone(),
         parent_metrics: parent_metrics.clone(),
-        feedback: scratch.text(&artifacts(object.get("artifacts")))?,
+        failure: assess::failure(metrics, None, &artifacts),
+        feedback: scratch.text(&artifacts)?,
         eval_seconds: json::float(metrics, "eval_time"),
         created_at: json::float(object, "timestamp").and_then(micros),
         system_prompt: scratch.text(json::text(&prompt, "system").unwrap_or(""))?,
@@ -201,6 +233,7 @@ fn keep(
             native_id: parent,
             stub: true,
             program: code("parent_code", scratch)?,
+            failure: assess::failure(&parent_metrics, None, ""),
             metrics: parent_metrics,
             source: file.source.clone(),
             offset,

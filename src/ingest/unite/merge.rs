@@ -47,8 +47,6 @@ pub(super) fn merge(native_id: String, group: &[(usize, bool, Record)]) -> Recor
             program,
             island,
             generation,
-            correct,
-            error,
             feedback,
             eval_seconds,
             system_prompt,
@@ -67,7 +65,9 @@ pub(super) fn merge(native_id: String, group: &[(usize, bool, Record)]) -> Recor
             fill!(iteration, created_at);
         }
         if merged.metrics.is_empty() {
+            // The verdict belongs to the metrics that it was made from.
             merged.metrics.clone_from(&other.metrics);
+            merged.failure = other.failure;
         }
         if merged.parent_metrics.is_empty() {
             merged.parent_metrics.clone_from(&other.parent_metrics);

@@ -11,7 +11,7 @@ mod piece;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use finch_core::{Digest, Kind};
 
@@ -30,8 +30,8 @@ pub struct Candidate {
     pub copies: Vec<String>,
     /// Its parents' native ids, copies traced to their sources.
     pub parents: Vec<String>,
-    /// The unit of its best record.
-    pub unit: usize,
+    /// The units that its records are in.
+    pub units: BTreeSet<usize>,
 }
 
 /// One search: candidates that descend from one root.
@@ -86,12 +86,13 @@ struct NodeKey {
 /// Whether a native id is a UUID, perhaps with a migration suffix.
 fn is_uuid(id: &str) -> bool {
     let base = id.split_once("_migrant_").map_or(id, |(base, _)| base);
-    uuid::Uuid::try_parse(base).is_ok()
+    // With its hyphens: a digest of 32 digits is an id of its folder's own.
+    base.len() == 36 && uuid::Uuid::try_parse(base).is_ok()
 }
 
 /// Unites the records of all units into runs, sorted by id. Units come in the order of their content.
 pub fn unite(units: Vec<UnitRecords>) -> Vec<Run> {
-    let mut nodes = Nodes::default();
+    let mut nodes = Nodes { namespaces: namespaces(&units), ..Nodes::default() };
     for (unit, log) in units.into_iter().enumerate() {
         for record in log.records {
             nodes.add(unit, log.scaffold, record);
@@ -105,9 +106,26 @@ pub fn unite(units: Vec<UnitRecords>) -> Vec<Run> {
     runs
 }
 
+/// For each unit the lowest unit that has a run with it: one that holds a record of the same content. Ids that are
+/// no UUIDs count in all of them, so a run that was copied to two folders is one run.
+fn namespaces(units: &[UnitRecords]) -> Vec<usize> {
+    let mut parent: Vec<usize> = (0..units.len()).collect();
+    let mut first: HashMap<(&str, Digest), usize> = HashMap::new();
+    for (unit, log) in units.iter().enumerate() {
+        for record in log.records.iter().filter(|record| !is_uuid(&record.native_id)) {
+            let Some(digest) = record.digest else { continue };
+            let other = *first.entry((log.scaffold, digest)).or_insert(unit);
+            let (a, b) = (find(&mut parent, unit), find(&mut parent, other));
+            parent[a.max(b)] = a.min(b);
+        }
+    }
+    (0..units.len()).map(|unit| find(&mut parent, unit)).collect()
+}
+
 /// All ids that occur, with the records that describe them.
 #[derive(Default)]
 struct Nodes {
+    namespaces: Vec<usize>,
     index: HashMap<NodeKey, usize>,
     keys: Vec<NodeKey>,
     records: Vec<Vec<(usize, Record)>>,
@@ -124,9 +142,12 @@ struct Draft {
 }
 
 impl Nodes {
+    fn key(&self, unit: usize, scaffold: &'static str, id: &str) -> NodeKey {
+        NodeKey { scaffold, unit: (!is_uuid(id)).then(|| self.namespaces[unit]), id: id.to_owned() }
+    }
+
     fn node(&mut self, unit: usize, scaffold: &'static str, id: &str) -> usize {
-        let unit = (!is_uuid(id)).then_some(unit);
-        let key = NodeKey { scaffold, unit, id: id.to_owned() };
+        let key = self.key(unit, scaffold, id);
         if let Some(&node) = self.index.get(&key) {
             return node;
         }
@@ -150,11 +171,7 @@ impl Nodes {
                 if !record.no_step || record.copy_of.is_some() {
                     continue;
                 }
-                let key = NodeKey {
-                    scaffold: self.keys[node].scaffold,
-                    unit: (!is_uuid(parent)).then_some(*unit),
-                    id: parent.clone(),
-                };
+                let key = self.key(*unit, self.keys[node].scaffold, parent);
                 let of_parent = self.index.get(&key).map(|&parent| &self.records[parent]);
                 if record.program.is_some_and(|program| of_parent.is_some_and(|of| holds(of, program))) {
                     seeds.push((node, at));
@@ -183,7 +200,7 @@ impl Nodes {
             // Best first: own records before copies, fuller before thinner, then by content.
             group.sort_by_key(|a| rank(&a.2, a.1));
             let key = self.keys[node].clone();
-            let unit = group[0].0;
+            let units = group.iter().map(|(unit, ..)| *unit).collect();
             let parents = parents(&group);
             let mut parent_nodes: Vec<usize> = Vec::new();
             for (unit, id) in parents {
@@ -211,7 +228,7 @@ impl Nodes {
                 }
             };
             let is_root = parent_nodes.is_empty() && says_root;
-            let candidate = Candidate { merged, records, copies, parents: Vec::new(), unit };
+            let candidate = Candidate { merged, records, copies, parents: Vec::new(), units };
             drafts.insert(node, Draft { candidate, parent_nodes, is_root, without_program });
         }
         for draft in drafts.values_mut() {

@@ -24,10 +24,9 @@ impl Piece {
         self.scaffold = key.scaffold;
         let record = &draft.candidate.merged;
         self.started = [self.started, record.created_at].into_iter().flatten().min();
-        if !self.units.contains(&draft.candidate.unit) {
-            self.units.push(draft.candidate.unit);
-            self.units.sort_unstable();
-        }
+        self.units.extend(&draft.candidate.units);
+        self.units.sort_unstable();
+        self.units.dedup();
         if draft.is_root {
             let root = (record.created_at, key.id.clone());
             if self.root.as_ref().is_none_or(|known| root < *known) {
@@ -75,7 +74,8 @@ impl Piece {
         let mut fields = Kind::Run.fields().text(self.scaffold).text(&root);
         if !is_uuid(&root) {
             let program = root_program.map_or(String::new(), |program| program.id.to_string());
-            fields = fields.text(&program).text(&format!("{:?}", self.started));
+            let started = self.started.map_or(String::new(), |micros| micros.to_string());
+            fields = fields.text(&program).text(&started);
         }
         let mut run = Run {
             run_id: fields.finish(),

@@ -52,6 +52,17 @@ fn ids_that_are_no_uuids_stay_in_their_unit() {
 }
 
 #[test]
+fn a_copied_run_without_uuids_is_one_run() {
+    let unit = || vec![record("initial", None, 1), record("it1", Some("initial"), 2)];
+    let mut grown = unit();
+    grown.push(record("it2", Some("it1"), 3));
+    let runs = united(vec![unit(), grown]);
+    assert_eq!(runs.len(), 1);
+    assert_eq!((ids(&runs[0]).len(), &runs[0].units), (3, &vec![0, 1]));
+    assert_eq!(runs[0].candidates["it1"].records, 2);
+}
+
+#[test]
 fn children_of_a_migrant_hang_on_its_source() {
     let [a, b, m, n, c, _] = IDS;
     let copy = |id, of: &str, time| Record { copy_of: Some(of.to_owned()), ..record(id, None, time) };
