@@ -7,7 +7,7 @@ WITH keyed AS (
     t.*,
     coalesce(CASE WHEN $raw = 1 THEN t.parent_raw_blake3 ELSE t.parent_program END, t.parent_candidate) AS parent_key,
     CASE WHEN $raw = 1 THEN t.child_raw_blake3 ELSE t.child_program END AS child_key,
-    CASE WHEN t.direction = 'minimize' THEN -t.child_score ELSE t.child_score END AS goodness
+    CASE t.direction WHEN 'maximize' THEN t.child_score WHEN 'minimize' THEN -t.child_score END AS goodness
   FROM input.transitions t
 )
 SELECT

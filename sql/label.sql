@@ -15,7 +15,7 @@ judged AS (
   SELECT
     s.*,
     CASE
-      WHEN s.parent_valid IS NULL THEN 'systematic_error'
+      WHEN s.parent_valid IS NULL OR coalesce(s.parent_failure, '') = 'no_score' THEN 'systematic_error'
       WHEN coalesce(s.parent_failure, '') IN ('timeout', 'infrastructure') THEN 'systematic_error'
       WHEN coalesce(s.child_failure, '') IN ('timeout', 'infrastructure') THEN 'systematic_error'
       WHEN NOT s.parent_valid AND NOT s.child_valid THEN 'unrecoverable'

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::spec::{Diagnostic, Reader, SpecError, read_document};
 
 /// Whether larger or smaller scores are better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Larger is better.
@@ -115,6 +115,19 @@ impl Catalog {
     }
 }
 
+/// Program ids; a word that is none would never match, so it is a mistake.
+fn initial_programs(reader: &mut Reader<'_>) -> Vec<String> {
+    let ids = reader.texts("initial_programs").unwrap_or_default();
+    for (id, span) in &ids {
+        if id.parse::<Digest>().is_err() {
+            let message =
+                format!("`{id}` is not a program id: 64 lower-case hexadecimal digits are expected");
+            reader.problems().push(Diagnostic::new(Code::BadValue, span.clone(), message));
+        }
+    }
+    ids.into_iter().map(|(id, _)| id).collect()
+}
+
 fn task(mut reader: Reader<'_>) -> Task {
     let task = Task {
         domain: reader.text("domain"),
@@ -124,12 +137,7 @@ fn task(mut reader: Reader<'_>) -> Task {
         score_key: reader.text("score_key"),
         direction: reader.choice("direction", &Direction::WORDS),
         bound: reader.number("bound"),
-        initial_programs: reader
-            .texts("initial_programs")
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(id, _)| id)
-            .collect(),
+        initial_programs: initial_programs(&mut reader),
     };
     if task.score_key.is_some() && task.direction.is_none() && !reader.has("direction") {
         reader.reject("score_key", Code::MissingKey, "a task with `score_key` needs `direction`", None);

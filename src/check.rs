@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
+use finch_core::rows::RowsDigest;
 
 use crate::code::Code;
 use crate::contract::Contract;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::spec::{Config, Diagnostic, Pipeline, Span, SpecError, Stage, TokenizerFrom, did_you_mean};
-use crate::sql::{Engine, Session, Width, views};
+use crate::sql::views::{self, Needed};
+use crate::sql::{Engine, Session, Width};
 use crate::stage;
 
 type Tables = BTreeMap<String, SchemaRef>;
@@ -111,21 +113,27 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
         }
         Config::Dedup(config) => {
             let schema = needs("transitions", None, &config.input.span)?;
+            fresh(stage, "transitions", "dedup", &schema, &config.input.span)?;
             made.extend([extend("transitions", "dedup", &schema)]);
         }
         Config::Label(config) => {
             let schema = needs("transitions", None, &config.input.span)?;
+            fresh(stage, "transitions", "label", &schema, &config.input.span)?;
             made.extend([extend("transitions", "label", &schema)]);
         }
         Config::Filter(config) => {
             let column = config.condition.is_none().then_some("outcome");
             needs("transitions", column, &config.input.span)?;
-            declare(session, "input", &main, &config.input.span)?;
-            plan(session, &stage::judged(config), &stage.span, &main)?;
+            let judged = stage::judged(config);
+            declare(session, "input", &main, &judged, &config.input.span)?;
+            plan(session, &judged, &config.condition_span, &main)?;
+            let checked = session.check_deterministic(&judged);
+            checked.map_err(|error| sql_mistake(&error, &config.condition_span, &main))?;
         }
         Config::Split(config) => {
             let schema = needs("transitions", None, &config.input.span)?;
             let tasks = needs("tasks", None, &config.input.span)?;
+            fresh(stage, "transitions", "split", &schema, &config.input.span)?;
             made.extend([extend("transitions", "split", &schema), extend("tasks", "split", &tasks)]);
             made.extend([contract("splits"), contract("leaks")]);
         }
@@ -150,7 +158,7 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
         }
         Config::Sql(config) => {
             for (input, tables) in config.inputs.iter().zip(inputs) {
-                declare(session, &input.stage, tables, &config.query_span)?;
+                declare(session, &input.stage, tables, &config.query, &config.query_span)?;
             }
             let query = stage::trimmed(&config.query);
             let all: Tables = inputs.iter().flat_map(|tables| (*tables).clone()).collect();
@@ -166,14 +174,52 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
                     Diagnostic::new(Code::MissingColumn, config.query_span.clone(), message).with_hint(hint),
                 ));
             }
-            made.insert(config.table.clone(), stage::storable(&schema));
+            let schema = stage::storable(&schema);
+            RowsDigest::new(&schema).map_err(|error| {
+                let hint =
+                    "CAST it to text, a number, a truth value, a timestamp or a list of them".to_owned();
+                Box::new(
+                    Diagnostic::new(Code::SpecSql, config.query_span.clone(), error.to_string())
+                        .with_hint(hint),
+                )
+            })?;
+            made.insert(config.table.clone(), schema);
         }
     }
     Ok(made)
 }
 
-fn declare(session: &Session<'_>, schema: &str, tables: &Tables, span: &Span) -> Result<(), Box<Diagnostic>> {
-    views::declare(session, schema, tables).map_err(|error| sql_mistake(&error, span, tables))
+/// Refuses a stage whose columns are there already: what came before would be lost without a word.
+fn fresh(
+    stage: &Stage,
+    table: &str,
+    kind: &str,
+    schema: &SchemaRef,
+    span: &Span,
+) -> Result<(), Box<Diagnostic>> {
+    let twice =
+        Contract::of(table).added_by(kind).find(|column| schema.column_with_name(&column.name).is_some());
+    match twice {
+        None => Ok(()),
+        Some(column) => {
+            let message = format!(
+                "stage `{}` adds the column `{}`, which its input has already",
+                stage.name, column.name
+            );
+            Err(Box::new(Diagnostic::new(Code::BadValue, span.clone(), message)))
+        }
+    }
+}
+
+fn declare(
+    session: &Session<'_>,
+    schema: &str,
+    tables: &Tables,
+    query: &str,
+    span: &Span,
+) -> Result<(), Box<Diagnostic>> {
+    views::declare(session, schema, tables, &Needed::by(query))
+        .map_err(|error| sql_mistake(&error, span, tables))
 }
 
 fn plan(

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::spec::Pipeline;
 use crate::sql;
 use crate::stage::{self, Context, code_version};
-use crate::store::{BuildRecord, Dataset, Decision, Draft, StageRecord, Store};
+use crate::store::{BuildRecord, Dataset, Decision, Draft, StageRecord, Store, verify};
 
 /// How much of the machine to use; it changes no row.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +69,7 @@ pub fn run(pipeline: &Pipeline, selection: &Selection, budget: Budget, progress:
     }
     let store = Store::create(&pipeline.store)?;
     let mut record = BuildRecord::start(&pipeline.name, budget.threads);
+    record.only.clone_from(&selection.only);
     let started = Instant::now();
     let mut build = Build {
         prepared: &prepared,
@@ -111,7 +112,7 @@ struct Build<'a> {
 impl Build<'_> {
     fn stages(&mut self, selection: &Selection, record: &mut BuildRecord) -> Result<()> {
         let pipeline = self.prepared.pipeline;
-        let before = self.store.builds()?.into_iter().next_back();
+        let before = self.store.last_build();
         let only = selection
             .only
             .as_ref()
@@ -132,7 +133,14 @@ impl Build<'_> {
                 .collect();
             let parts = self.prepared.parts(index, &inputs.iter().collect::<Vec<_>>());
             let fingerprint = fingerprint(&parts);
-            let there = self.store.dataset(fingerprint)?;
+            let mut there = self.store.dataset(fingerprint)?;
+            if let Some(damage) = there.as_ref().and_then(Dataset::damage) {
+                let aside = self.store.set_aside(fingerprint)?;
+                let text =
+                    format!("its dataset was damaged ({damage}) and is set aside in `{}`", aside.display());
+                self.progress.warning(&stage.name, &text);
+                there = None;
+            }
             let forced = selection.force.as_ref() == Some(&stage.name);
             let (dataset, decision, why) = match there {
                 Some(dataset) if !forced => {
@@ -149,12 +157,14 @@ impl Build<'_> {
                     (self.compute(index, &inputs, &parts, there.as_ref())?, Decision::Run, why)
                 }
             };
+            stage::admit(stage, &dataset.manifest.counts)?;
             let rows = dataset.table(&dataset.manifest.row_table).map_or(0, |table| table.rows);
             let stage_record = StageRecord {
                 name: stage.name.clone(),
                 kind: stage.config.kind().to_owned(),
                 inputs: stage.config.inputs().iter().map(|input| input.stage.clone()).collect(),
                 fingerprint,
+                manifest: self.store.manifest_digest(fingerprint)?,
                 decision,
                 why,
                 rows,
@@ -225,6 +235,7 @@ impl Build<'_> {
             rows,
             bytes,
             counts: outcome.counts,
+            seed: parts.get("pipeline.seed").and_then(|seed| seed.parse().ok()),
             toolchain: crate::toolchain(),
         };
         if let Some(there) = there {
@@ -237,7 +248,16 @@ impl Build<'_> {
                     hint: Some("`finch verify` says whether the store is damaged".to_owned()),
                 });
             }
-            return Ok(there.clone());
+            if verify::check_files(there).is_empty() {
+                return Ok(there.clone());
+            }
+            // The rows are the same and the files are not: the store is damaged, and here is a good copy.
+            let aside = self.store.set_aside(manifest.fingerprint)?;
+            let text = format!(
+                "its dataset was damaged and is replaced; the old files are in `{}`",
+                aside.display()
+            );
+            self.progress.warning(&stage.name, &text);
         }
         self.store.publish(folder.path(), &manifest)
     }

@@ -97,6 +97,14 @@ pub enum Error {
     Environment(String),
 }
 
+/// Whether a Parquet error is the file system's: a full disk is no damaged table.
+fn is_io(error: &parquet::errors::ParquetError) -> bool {
+    match error {
+        parquet::errors::ParquetError::External(source) => source.downcast_ref::<std::io::Error>().is_some(),
+        other => other.to_string().contains("os error"),
+    }
+}
+
 impl Error {
     /// An I/O error with its place; shaped for `map_err(Error::io("read", path))`.
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
@@ -119,6 +127,7 @@ impl Error {
                 finch_core::Error::Key { .. } => Code::DuplicateKey,
                 finch_core::Error::Tokenizer(_) => Code::BadTokenizer,
                 finch_core::Error::Io { .. } => Code::StoreIo,
+                finch_core::Error::Parquet { source, .. } if is_io(source) => Code::StoreIo,
                 _ => Code::Table,
             },
             Self::Usage(_) => Code::Usage,
@@ -130,9 +139,6 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Stage { hint, .. } | Self::Store { hint, .. } | Self::Sql { hint, .. } => hint.clone(),
-            Self::Source { code: Code::NothingRecognised, .. } => {
-                Some("`finch inspect` on the folder says what was found in it".to_owned())
-            }
             Self::Quarantine { .. } => Some(
                 "mend or remove the files, or raise `max_quarantined` in the ingest stage; what is quarantined can \
                  be queried afterwards"

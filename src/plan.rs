@@ -58,7 +58,16 @@ impl<'a> Prepared<'a> {
         for (index, stage) in pipeline.stages.iter().enumerate() {
             match &stage.config {
                 Config::Ingest(config) => {
-                    discoveries.insert(index, Discovery::of(config)?);
+                    let found = Discovery::of(config)?;
+                    for source in config.sources.iter().filter(|source| found.empty.contains(&source.given)) {
+                        let message = format!("nothing in `{}` is a log that finch knows", source.given);
+                        let diagnostic =
+                            Diagnostic::new(Code::NothingRecognised, source.span.clone(), message);
+                        let hint = "OpenEvolve checkpoints and traces and ShinkaEvolve databases are read"
+                            .to_owned();
+                        return Err(pipeline.error(diagnostic.with_hint(hint)).into());
+                    }
+                    discoveries.insert(index, found);
                 }
                 Config::Tokenizer(tokenizer) => {
                     if let TokenizerFrom::Path { path, span } = &tokenizer.from {
@@ -85,8 +94,10 @@ impl<'a> Prepared<'a> {
                 parts.insert(format!("parameter.{name}"), canonical_json(&value));
             }
         }
-        for (n, input) in inputs.iter().enumerate() {
-            parts.insert(format!("input.{n}"), input.manifest.rows.to_string());
+        for (n, (input, name)) in inputs.iter().zip(config.inputs()).enumerate() {
+            // A query speaks of its inputs by name, so there the names have a meaning.
+            let role = if matches!(config, Config::Sql(_)) { name.stage.clone() } else { n.to_string() };
+            parts.insert(format!("input.{role}"), input.manifest.rows.to_string());
         }
         let seed = self.pipeline.seed.to_string();
         match config {
@@ -153,7 +164,7 @@ pub struct Planned {
 
 /// The plan of a pipeline on a store.
 pub fn plan(prepared: &Prepared<'_>, store: &Store) -> Result<Vec<Planned>> {
-    let last = store.builds()?.into_iter().next_back();
+    let last = store.last_build();
     let mut datasets: BTreeMap<usize, Dataset> = BTreeMap::new();
     let mut planned = Vec::new();
     for &index in prepared.graph.order() {

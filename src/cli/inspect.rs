@@ -3,6 +3,7 @@
 //! It reads the logs as `ingest` would, into a store that is thrown away, and says what came out. Nothing is
 //! written, except sidecars when they are asked for.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -74,7 +75,8 @@ const RUNS: &str = "
     ORDER BY r.source, r.run_id";
 
 const PROBLEMS: &str = "
-    SELECT code, count(*) AS records, min(source) AS example, min(reason) AS reason
+    SELECT code, count(*) AS records, first_value(source ORDER BY source, quarantine_id) AS example,
+           first_value(reason ORDER BY source, quarantine_id) AS reason
     FROM quarantine GROUP BY code ORDER BY code";
 
 impl Inspect {
@@ -83,8 +85,11 @@ impl Inspect {
         let mut runs = Vec::new();
         let mut problems = Vec::new();
         for path in &self.paths {
+            if !path.exists() {
+                return Err(Error::Usage(format!("`{}` does not exist", path.display())));
+            }
             let (store, _folder) = ingest(std::slice::from_ref(path), self.tasks.as_deref(), budget)?;
-            let build = store.latest_build()?;
+            let build = store.latest_build(None)?;
             let scratch = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
             let engine = Engine::new(budget.threads, budget.memory, scratch.path())?;
             let session = engine.session(Width::Narrow);
@@ -171,7 +176,7 @@ fn propose(folder: &Path) -> String {
     clean.trim_matches('_').to_owned()
 }
 
-/// Writes a sidecar into each folder whose runs nobody named; a folder with several runs, or with one, is left.
+/// Writes a sidecar into each folder whose run nobody named; a folder with several runs is left to its user.
 fn write_sidecars(runs: &[RunLine]) -> Result<Vec<String>> {
     let mut written = Vec::new();
     for run in runs {
@@ -181,7 +186,9 @@ fn write_sidecars(runs: &[RunLine]) -> Result<Vec<String>> {
             continue;
         }
         let text = format!("task = {}\n", toml::Value::from(task.as_str()));
-        std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+        // Only a new file: a link that lies there must not be written through.
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Error::io("write", &path))?;
         written.push(path.display().to_string());
     }
     Ok(written)

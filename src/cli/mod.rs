@@ -88,9 +88,17 @@ struct StoreArgs {
 
 impl StoreArgs {
     fn open(&self) -> Result<Store> {
+        Ok(self.open_for()?.0)
+    }
+
+    /// The store, and the pipeline whose builds are meant: the spec's, or any.
+    fn open_for(&self) -> Result<(Store, Option<String>)> {
         match (&self.store, &self.spec) {
-            (Some(store), _) => Store::open(store),
-            (None, Some(spec)) => Store::open(&crate::spec::read(spec)?.store),
+            (Some(store), _) => Ok((Store::open(store)?, None)),
+            (None, Some(spec)) => {
+                let pipeline = crate::spec::read(spec)?;
+                Ok((Store::open(&pipeline.store)?, Some(pipeline.name)))
+            }
             (None, None) => Err(Error::Usage("name a store with `--store` or `--spec`".to_owned())),
         }
     }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
@@ -55,14 +57,17 @@ impl Query {
         let text = self.text()?;
         let budget = self.budget.budget();
         // The temporary store of raw logs lives as long as the query.
+        let mut pipeline = None;
         let (store, _temporary) = if self.logs.is_empty() {
             let named = StoreArgs { store: self.store.clone(), spec: self.spec.clone() };
-            (named.open()?, None)
+            let (store, name) = named.open_for()?;
+            pipeline = name;
+            (store, None)
         } else {
             let (store, folder) = ingest(&self.logs, self.tasks.as_deref(), budget)?;
             (store, Some(folder))
         };
-        let build = store.latest_build()?;
+        let build = store.latest_build(pipeline.as_deref())?;
         let scratch = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
         let engine = Engine::new(budget.threads, budget.memory, scratch.path())?;
         let session = engine.session(views::Needed::by(&text).width());
@@ -73,6 +78,8 @@ impl Query {
         }
         match &self.output {
             Some(path) => {
+                // Planned first: a mistake must not cost the file that is there.
+                session.columns_of(&text)?;
                 let mut file = File::create(path).map_err(Error::io("create", path))?;
                 self.format.write(&session, &text, &mut file)?;
                 file.flush().map_err(Error::io("write", path))?;
@@ -85,7 +92,13 @@ impl Query {
                         "Parquet is not for a terminal; name a file with `--output`".to_owned(),
                     ));
                 }
-                self.format.write(&session, &text, &mut out)?;
+                let closed = Arc::new(AtomicBool::new(false));
+                let mut watched = Watched { inner: &mut out, closed: closed.clone() };
+                let written = self.format.write(&session, &text, &mut watched);
+                if closed.load(Ordering::Relaxed) {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                written?;
                 out.flush().map_err(Error::io("write", "the result"))?;
             }
         }
@@ -120,6 +133,35 @@ impl Query {
             });
         }
         Ok(text)
+    }
+}
+
+/// A writer that notes when its reader has gone away; the formats' own errors no longer say so.
+struct Watched<W> {
+    inner: W,
+    closed: Arc<AtomicBool>,
+}
+
+impl<W: Write> Watched<W> {
+    fn note<T>(&self, result: std::io::Result<T>) -> std::io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() == std::io::ErrorKind::BrokenPipe
+        {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        let result = self.inner.write(buffer);
+        self.note(result)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let result = self.inner.flush();
+        self.note(result)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Errors for people: code, place with the line of the spec, and what to do.
 
+use std::io::Write;
+
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity};
 
 use crate::error::Error;
 
 /// Prints an error to standard error.
-#[allow(clippy::print_stderr)]
 pub(super) fn error(error: &Error) {
     let text = match error {
         Error::Spec(spec) => spec
@@ -33,7 +34,8 @@ pub(super) fn error(error: &Error) {
             format!("error {}\n{}", other.code(), graphical(&miette::Report::new(report)))
         }
     };
-    eprint!("{text}");
+    // A closed or full standard error is no reason to panic.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 fn graphical(report: &miette::Report) -> String {

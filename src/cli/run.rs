@@ -176,11 +176,18 @@ fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>
         }
     }
     text += &format!(" {}\n\ntry next:\n", seen.join(", "));
+    let finch = quoted(&std::env::args().next().unwrap_or_else(|| "finch".to_owned()));
+    let store = quoted(&here);
+    let labelled = built.record.stages.iter().any(|stage| stage.kind == "label");
+    let question = if labelled {
+        "SELECT outcome, count(*) AS steps FROM transitions GROUP BY 1 ORDER BY 2 DESC"
+    } else {
+        "SELECT task, count(*) AS steps FROM transitions GROUP BY 1 ORDER BY 2 DESC"
+    };
+    let table = if seen.iter().any(|name| name == "examples") { "examples" } else { "transitions" };
     text += &format!(
-        "  finch query --store {here} \"SELECT outcome, count(*) AS steps FROM transitions GROUP BY 1 ORDER BY 2 DESC\"\n\
-         \x20 finch path --store {here} examples\n\
-         \x20 finch plan {}\n",
-        spec.display()
+        "  {finch} query --store {store} \"{question}\"\n  {finch} path --store {store} {table}\n  {finch} plan {}\n",
+        quoted(&spec.display().to_string())
     );
     text
 }
@@ -190,6 +197,12 @@ fn display_store(pipeline: &Pipeline, store: Option<&Path>) -> String {
     let path = store.unwrap_or(&pipeline.store);
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c));
+    if plain && !word.is_empty() { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 fn reasons(reasons: &std::collections::BTreeMap<String, u64>) -> String {

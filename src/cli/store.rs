@@ -22,8 +22,8 @@ pub(super) struct PathOf {
 
 impl PathOf {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let store = self.store.open()?;
-        let build = store.latest_build()?;
+        let (store, pipeline) = self.store.open_for()?;
+        let build = store.latest_build(pipeline.as_deref())?;
         let Some((_, files)) = locate(&store, &build, &self.table)? else {
             let mut names = Vec::new();
             for stage in &build.stages {
@@ -54,6 +54,9 @@ pub(super) struct Verify {
     json: bool,
 }
 
+/// What to do about a damaged dataset.
+const REPAIR: &str = "`finch run SPEC --force STAGE` replaces a stage's damaged files";
+
 impl Verify {
     pub(super) fn run(self) -> Result<ExitCode> {
         let report = verify(&self.store.open()?, self.quick)?;
@@ -72,8 +75,8 @@ impl Verify {
                 report.bytes as f64 / 1e6,
                 match report.findings.len() {
                     0 => "all as the manifests say".to_owned(),
-                    1 => "1 finding".to_owned(),
-                    n => format!("{n} findings"),
+                    1 => format!("1 finding; {REPAIR}"),
+                    n => format!("{n} findings; {REPAIR}"),
                 }
             );
             print(&text)?;

@@ -171,12 +171,7 @@ mod tests {
     fn scaffold_failures_are_recognised() {
         check(json!({"error": 0.0}), None, "", Some(Failure::Error));
         check(json!({"error": 0.0, "timeout": true}), None, "", Some(Failure::Timeout));
-        check(
-            json!({"stage1_passed": 0.0, "error": 0.0, "timeout": true}),
-            None,
-            "",
-            Some(Failure::Timeout),
-        );
+        check(json!({"stage1_passed": 0.0, "error": 0.0, "timeout": true}), None, "", Some(Failure::Timeout));
         check(json!({"combined_score": 0.0}), Some(false), "", Some(Failure::Rejected));
         check(json!({"combined_score": 0.0}), Some(false), "Traceback (most", Some(Failure::Error));
     }
@@ -208,7 +203,12 @@ mod tests {
         check(json!({"combined_score": 1.0, "error": ""}), None, "", None);
         check(json!({"combined_score": 1.0, "timeout": 0}), None, "", None);
         check(json!({"combined_score": 1.0, "success": 0.0}), None, "", None);
-        check(json!({"error": 0.0}), None, "ModuleNotFoundError: No module named 'x'", Some(Failure::Infrastructure));
+        check(
+            json!({"error": 0.0}),
+            None,
+            "ModuleNotFoundError: No module named 'x'",
+            Some(Failure::Infrastructure),
+        );
     }
 
     #[test]

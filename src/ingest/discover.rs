@@ -169,7 +169,7 @@ impl Discovery {
 
         let mut formats: Vec<(PathBuf, Format)> = Vec::new();
         for path in files {
-            match classify(&path, entry.scaffold.as_deref()) {
+            match classify(&path, &root, entry.scaffold.as_deref()) {
                 Some(format) => formats.push((path, format)),
                 None => {
                     self.ignored += 1;
@@ -265,7 +265,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// What a file is; `None` for a file that holds no records.
-fn classify(path: &Path, scaffold: Option<&str>) -> Option<Format> {
+fn classify(path: &Path, root: &Path, scaffold: Option<&str>) -> Option<Format> {
     let name = path.file_name()?.to_string_lossy();
     let folder =
         path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy()).unwrap_or_default();
@@ -283,16 +283,16 @@ fn classify(path: &Path, scaffold: Option<&str>) -> Option<Format> {
     if !has(&[".json", ".jsonl", ".jsonl.gz"]) {
         return None;
     }
-    // Files of a known layout that repeat or summarise what the records say.
-    let known = ["metadata.json", "best_program_info.json", "meta_memory.json"];
-    let in_generation = path.ancestors().skip(1).filter_map(Path::file_name).any(|name| {
-        let name = name.to_string_lossy();
-        name.starts_with("gen_") || name == "artifacts" || name == "best"
-    });
-    if known.contains(&name.as_ref()) || in_generation {
-        return None;
+    if is_trace(path) {
+        return Some(wanted(Format::OpenEvolveTrace));
     }
-    Some(if is_trace(path) { wanted(Format::OpenEvolveTrace) } else { Format::Foreign })
+    // Files of a known layout that repeat or summarise what the records say. Only names below the source count.
+    let known = ["metadata.json", "best_program_info.json", "meta_memory.json"];
+    let inside = path.strip_prefix(root).unwrap_or(path).ancestors().skip(1).filter_map(Path::file_name);
+    let in_generation = inside
+        .map(|name| name.to_string_lossy())
+        .any(|name| name.starts_with("gen_") || name == "artifacts" || name == "best");
+    (!known.contains(&name.as_ref()) && !in_generation).then_some(Format::Foreign)
 }
 
 /// The folder of a log in a form that is recognised and not read: ShinkaEvolve's generations without a database,
@@ -363,7 +363,7 @@ fn relative(path: &Path, root: &Path) -> String {
 pub(super) fn hash(path: &Path, format: Format) -> Option<Digest> {
     let plain = |path: &Path| {
         let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap(path).ok()?;
+        hasher.update_reader(fs::File::open(path).ok()?).ok()?;
         Some(Digest::from_bytes(*hasher.finalize().as_bytes()))
     };
     let main = plain(path)?;
@@ -372,7 +372,8 @@ pub(super) fn hash(path: &Path, format: Format) -> Option<Digest> {
     }
     let log = Some(super::shinka::beside(path, "-wal"))
         .filter(|log| super::shinka::is_plain_file(log))
-        .and_then(|log| plain(&log)).filter(|digest| *digest != Digest::of_bytes(b""));
+        .and_then(|log| plain(&log))
+        .filter(|digest| *digest != Digest::of_bytes(b""));
     Some(log.map_or(main, |log| Kind::Unit.fields().digest(main).digest(log).finish()))
 }
 

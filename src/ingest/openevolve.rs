@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::assess;
 use super::discover::LogFile;
 use super::json;
-use super::record::{FileLog, Quarantined, Record, changed, micros};
+use super::record::{FileLog, Quarantined, Record, changed, micros, unreadable};
 use super::scratch::Scratch;
 use crate::code::Code;
 use crate::error::Result;
@@ -22,15 +22,16 @@ const MAX_BYTES: u64 = 32 << 20;
 pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
     if file.bytes > MAX_BYTES {
-        log.quarantined.push(Quarantined::file(Code::TooLarge, format!("larger than {} MiB", MAX_BYTES >> 20), file));
+        log.quarantined.push(Quarantined::file(
+            Code::TooLarge,
+            format!("larger than {} MiB", MAX_BYTES >> 20),
+            file,
+        ));
         return Ok(log);
     }
     let bytes = match std::fs::read(&file.path) {
         Ok(bytes) => bytes,
-        Err(error) => {
-            log.quarantined.push(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
-            return Ok(log);
-        }
+        Err(error) => return unreadable(file, error),
     };
     let digest = Digest::of_bytes(&bytes);
     if file.digest.is_some_and(|hashed| hashed != digest) {
@@ -45,11 +46,9 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
         }
     };
     match program(&value, scratch)? {
-        Ok(record) => log.records.push(Record {
-            source: file.source.clone(),
-            digest: Some(digest),
-            ..record
-        }),
+        Ok(record) => {
+            log.records.push(Record { source: file.source.clone(), digest: Some(digest), ..record })
+        }
         Err(reason) => {
             // SkyDiscover writes the same layout with other names; its reader is not here yet.
             let foreign = value.get("solution").is_some() && value.get("code").is_none();
@@ -76,7 +75,8 @@ fn program(value: &Value, scratch: &Scratch) -> Result<Result<Record, String>> {
     let metadata = json::object(object, "metadata");
     let parent = json::id(object, "parent_id");
     let artifacts = artifacts(object.get("artifacts_json").or(object.get("artifacts")));
-    let migrant = metadata.get("migrant").and_then(Value::as_bool).unwrap_or(false) || native_id.contains("_migrant_");
+    let migrant =
+        metadata.get("migrant").and_then(Value::as_bool).unwrap_or(false) || native_id.contains("_migrant_");
     let mut record = Record {
         copy_of: parent.clone().filter(|_| migrant),
         parents: parent.into_iter().filter(|_| !migrant).collect(),

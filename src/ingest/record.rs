@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::assess::Failure;
 use super::discover::LogFile;
 use crate::code::Code;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// A program as a record refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +145,19 @@ impl Quarantined {
 /// A file that looks like a log and is none that finch reads.
 pub(super) fn foreign(file: &LogFile) -> FileLog {
     let extension = Path::new(&file.source).extension().and_then(|e| e.to_str()).unwrap_or("");
-    let reason = format!("a .{extension} file that is no log finch knows, or not of the scaffold that the spec names");
+    let reason =
+        format!("a .{extension} file that is no log finch knows, or not of the scaffold that the spec names");
     FileLog { quarantined: vec![Quarantined::file(Code::ForeignFile, reason, file)], ..FileLog::default() }
+}
+
+/// A file that cannot be read. One that could be hashed a moment ago is no bad log: the machine is at fault, and
+/// a dataset without it would be taken for the whole.
+pub(super) fn unreadable(file: &LogFile, source: std::io::Error) -> Result<FileLog> {
+    if file.digest.is_some() {
+        return Err(Error::io("read", &file.path)(source));
+    }
+    let quarantined = vec![Quarantined::file(Code::UnreadableFile, source.to_string(), file)];
+    Ok(FileLog { quarantined, ..FileLog::default() })
 }
 
 /// What was read is not what was hashed: the fingerprint would name other rows.

@@ -15,7 +15,7 @@ use super::assess;
 use super::discover::{Format, LogFile, hash};
 use super::json;
 use super::openevolve::read_answer;
-use super::record::{FileLog, Quarantined, Record, changed, micros};
+use super::record::{FileLog, Quarantined, Record, changed, micros, unreadable};
 use super::scratch::Scratch;
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -23,16 +23,19 @@ use crate::error::{Error, Result};
 /// Columns that a candidate cannot do without.
 const REQUIRED: [&str; 4] = ["id", "code", "parent_id", "combined_score"];
 
+/// The largest program that is read; real ones reach 300 kB.
+const MAX_CODE: usize = 32 << 20;
+
 /// Reads one database.
 pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
     if file.bytes == 0 && !is_plain_file(&beside(&file.path, "-wal")) {
         return Ok(log);
     }
-    let folder = tempfile::tempdir_in(scratch.folder()).map_err(Error::io("create a folder in", scratch.folder()))?;
+    let folder =
+        tempfile::tempdir_in(scratch.folder()).map_err(Error::io("create a folder in", scratch.folder()))?;
     if let Err(error) = copy(&file.path, folder.path()) {
-        log.quarantined.push(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
-        return Ok(log);
+        return unreadable(file, error);
     }
     if file.digest.is_some() && hash(&folder.path().join("db"), Format::ShinkaDatabase) != file.digest {
         return Err(changed(file));
@@ -193,6 +196,9 @@ impl Cells {
 fn candidate(cells: &Cells, scratch: &Scratch) -> Result<Result<Record, String>> {
     let Some(native_id) = json::id(&cells.0, "id") else { return Ok(Err("no `id`".to_owned())) };
     let Some(code) = cells.text("code") else { return Ok(Err("no `code`".to_owned())) };
+    if code.len() > MAX_CODE {
+        return Ok(Err(format!("a program larger than {} MiB", MAX_CODE >> 20)));
+    }
     let metadata = cells.object("metadata");
     let copy = metadata.get("_is_island_copy").and_then(Value::as_bool).unwrap_or(false);
     let llm = json::object(&metadata, "llm_result");
@@ -237,7 +243,8 @@ fn candidate(cells: &Cells, scratch: &Scratch) -> Result<Result<Record, String>>
         native_id,
         ..Record::default()
     };
-    record.failure = assess::failure(&record.metrics, correct, &format!("{feedback}\n{}\n{}", output[0], output[1]));
+    record.failure =
+        assess::failure(&record.metrics, correct, &format!("{feedback}\n{}\n{}", output[0], output[1]));
     if let Some(content) = json::text(&llm, "content") {
         read_answer(content, &mut record, scratch)?;
         if let Some(thought) = json::text(&llm, "thought").filter(|thought| !thought.trim().is_empty()) {

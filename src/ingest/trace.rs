@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 
 use finch_core::Digest;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::assess;
 use super::discover::LogFile;
 use super::json;
 use super::openevolve::{artifacts, read_answer};
-use super::record::{FileLog, Quarantined, Record, changed, micros};
+use super::record::{FileLog, Quarantined, Record, changed, micros, unreadable};
 use super::scratch::Scratch;
 use crate::code::Code;
 use crate::error::Result;
@@ -32,10 +32,7 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
     let opened = match File::open(&file.path) {
         Ok(opened) => opened,
-        Err(error) => {
-            log.quarantined.push(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
-            return Ok(log);
-        }
+        Err(error) => return unreadable(file, error),
     };
     // What is read is hashed on the way, to be sure that it is what the fingerprint names.
     let hasher = RefCell::new(blake3::Hasher::new());
@@ -57,7 +54,11 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
             Ok(0) => {
                 drop(lines);
                 let whole = Digest::from_bytes(*hasher.borrow().finalize().as_bytes());
-                return if file.digest.is_none_or(|hashed| hashed == whole) { Ok(log) } else { Err(changed(file)) };
+                return if file.digest.is_none_or(|hashed| hashed == whole) {
+                    Ok(log)
+                } else {
+                    Err(changed(file))
+                };
             }
             Ok(length) => {
                 if length as u64 == MAX_LINE {
@@ -70,6 +71,15 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
                 }
                 read_line(&line, offset, file, scratch, &mut log)?;
                 offset += length as u64;
+            }
+            // A compressed trace that is cut or damaged says so by these kinds; others are the machine's.
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput
+                ) =>
+            {
+                return unreadable(file, error);
             }
             Err(error) => {
                 // Offsets of a compressed trace count decompressed bytes, as far as it could be decompressed.
@@ -104,8 +114,7 @@ fn read_document(
 ) -> Result<FileLog> {
     let mut bytes = Vec::new();
     if let Err(error) = reader.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes) {
-        log.quarantined.push(Quarantined::file(Code::UnreadableFile, error.to_string(), file));
-        return Ok(log);
+        return unreadable(file, error);
     }
     if bytes.len() as u64 > MAX_DOCUMENT {
         let reason = format!("a document larger than {} MiB; JSON lines have no limit", MAX_DOCUMENT >> 20);

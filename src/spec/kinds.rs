@@ -26,6 +26,9 @@ const KINDS: [(&str, ReadKind); 8] = [
     ("sql", sql),
 ];
 
+/// Names that SQL engines give to schemas of their own.
+const RESERVED_SCHEMAS: [&str; 3] = ["public", "information_schema", "datafusion"];
+
 /// Stage kinds that the design names and this version does not build.
 const RESERVED: [&str; 3] = ["pack", "train", "export"];
 
@@ -34,7 +37,7 @@ pub(super) fn read_all(mut table: Reader<'_>, base: &Path) -> Vec<Stage> {
     let mut stages = Vec::new();
     for (name, mut reader) in table.tables(|name| format!("stage `{name}`")) {
         let span = reader.span();
-        if !is_identifier(&name) {
+        if RESERVED_SCHEMAS.contains(&name.as_str()) || !is_identifier(&name) {
             reader.problems().push(
                 Diagnostic::new(
                     Code::BadValue,
@@ -44,7 +47,10 @@ pub(super) fn read_all(mut table: Reader<'_>, base: &Path) -> Vec<Stage> {
                 .with_hint("use lower-case letters, digits and `_`, and start with a letter".to_owned()),
             );
         }
-        let Some(kind) = reader.required_text("kind") else { continue };
+        let Some(kind) = reader.required_text("kind") else {
+            reader.abandon();
+            continue;
+        };
         match KINDS.iter().find(|(word, _)| *word == kind) {
             Some((_, read)) => {
                 if let Some(config) = read(&mut reader, base) {
@@ -180,6 +186,7 @@ fn label(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
 fn filter(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
     let input = input(reader, "input");
     let condition = reader.text("where");
+    let condition_span = reader.span_of("where");
     let mut per_task = None;
     if let Some(mut cap) = reader.table("per_task") {
         let max = cap.required("max", |cap, key| cap.integer(key, 1..=i64::MAX));
@@ -188,7 +195,7 @@ fn filter(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
         per_task = max.map(|max| PerTask { max, order_by });
     }
     let allow_empty = reader.boolean("allow_empty").unwrap_or(false);
-    Some(Config::Filter(Filter { input: input?, condition, per_task, allow_empty }))
+    Some(Config::Filter(Filter { input: input?, condition, condition_span, per_task, allow_empty }))
 }
 
 fn split(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
@@ -258,10 +265,11 @@ fn tokenizer(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
                 true => reader.integer("vocabulary", smallest..=1_000_000)?,
                 false => 4096,
             };
-            TokenizerFrom::Trained { input, vocabulary }
+            TokenizerFrom::Trained { input, vocabulary, scrub: reader.boolean("scrub").unwrap_or(true) }
         }
         (None, false) => {
             reader.text("input");
+            reader.boolean("scrub");
             reader.integer("vocabulary", smallest..=1_000_000);
             reader.problems().push(Diagnostic::new(
                 Code::MissingKey,
@@ -303,7 +311,10 @@ fn sql(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
     let query = reader.required_text("query");
     let query_span = reader.span_of("query");
     let table = reader.text("table").unwrap_or_else(|| "rows".to_owned());
-    if !is_identifier(&table) {
+    if crate::contract::Contract::find(&table).is_some() {
+        let message = format!("`{table}` is a table of finch's own; give the result another name");
+        reader.reject("table", Code::BadValue, message, None);
+    } else if !is_identifier(&table) {
         reader.reject("table", Code::BadValue, format!("`{table}` cannot be a table's name"), None);
     }
     let key = reader.texts("key").unwrap_or_default().into_iter().map(|(column, _)| column).collect();

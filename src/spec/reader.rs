@@ -332,6 +332,15 @@ impl<'a> Reader<'a> {
                 .with_hint(did_you_mean(name, known)),
             );
         }
+        self.report_missing(&misspelt);
+    }
+
+    /// Ends the reading of a table whose kind is unknown: what else it holds cannot be judged.
+    pub(crate) fn abandon(self) {
+        self.report_missing(&[]);
+    }
+
+    fn report_missing(&self, misspelt: &[&str]) {
         for key in self.missing.iter().filter(|key| !misspelt.contains(&key.as_str())) {
             let message = format!("{} lacks the key `{key}`", self.what);
             self.problems.push(Diagnostic::new(Code::MissingKey, self.span(), message));

@@ -101,6 +101,9 @@ pub struct Filter {
     /// A SQL condition over the transitions view; without it, the outcomes that the design keeps.
     #[serde(rename = "where")]
     pub condition: Option<String>,
+    /// The place of the condition, or of the stage when there is none.
+    #[serde(skip)]
+    pub condition_span: super::Span,
     /// A cap for each task.
     pub per_task: Option<PerTask>,
     /// Whether an empty result is fine.
@@ -183,6 +186,8 @@ pub enum TokenizerFrom {
         input: Input,
         /// Entries, special tokens included.
         vocabulary: i64,
+        /// Whether user names, mail addresses and keys are taken out before training.
+        scrub: bool,
     },
 }
 

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 pub enum Format {
     /// A table with borders; long cells are cut, and rows after the first thousand are counted
     Table,
-    /// Comma-separated values with a header; lists as JSON
+    /// Comma-separated values with a header; lists as text
     Csv,
     /// One JSON array of objects
     Json,

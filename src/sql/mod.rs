@@ -27,7 +27,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::{Expr, Volatility};
-use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext, ident};
 use finch_core::shard::TableWriter;
 use futures::StreamExt;
 
@@ -37,6 +37,8 @@ use crate::error::{Error, Result};
 
 /// Partitions of every plan. Fixed, because a plan must not depend on the machine's cores.
 const PARTITIONS: usize = 4;
+/// Bytes that each sort keeps free for merging what it spilled.
+const SPILL_RESERVATION: usize = 4 << 20;
 /// Rows per batch where rows are scalars.
 const NARROW_BATCH: usize = 8192;
 /// Rows per batch where rows hold programs or prompts, which reach 300 kB.
@@ -91,7 +93,8 @@ impl Engine {
 
     /// A session without tables.
     pub fn session(&self, width: Width) -> Session<'_> {
-        self.with_partitions(width, PARTITIONS)
+        // Sorts of wide rows share the pool; fewer of them at once spill instead of failing.
+        self.with_partitions(width, if width == Width::Wide { 1 } else { PARTITIONS })
     }
 
     /// A session whose plans have one partition, so that even sums of floats have one order.
@@ -108,6 +111,7 @@ impl Engine {
         options.execution.parquet.schema_force_view_types = false;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.optimizer.prefer_hash_join = false;
+        options.execution.sort_spill_reservation_bytes = SPILL_RESERVATION;
         options.optimizer.enable_dynamic_filter_pushdown = false;
         let context = SessionContext::new_with_config_rt(config, self.environment.clone());
         Session { engine: self, context }
@@ -121,16 +125,21 @@ pub struct Session<'e> {
 }
 
 impl Session<'_> {
-    /// Names a table: the rows of Parquet files, in `schema` or, without one, unqualified.
+    /// Names a table: the rows of Parquet files, in `schema` or, without one, unqualified. `key` is what the rows are
+    /// sorted by, so that they need not be sorted again; empty when that is not known.
     pub fn bind(
         &self,
         schema: Option<&str>,
         table: &str,
         files: &[PathBuf],
         columns: SchemaRef,
+        key: &[String],
     ) -> Result<()> {
+        let order: Vec<_> = key.iter().map(|column| ident(column).sort(true, true)).collect();
         let urls: Result<Vec<ListingTableUrl>> = files.iter().map(|file| url(file)).collect();
-        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+        let options = ListingOptions::new(Arc::new(ParquetFormat::default()))
+            .with_file_extension(".parquet")
+            .with_file_sort_order(if key.is_empty() { vec![] } else { vec![order] });
         let config = ListingTableConfig::new_with_multi_paths(urls?)
             .with_listing_options(options)
             .with_schema(columns);

@@ -4,11 +4,11 @@
 //! themselves; a join for each text is added only when the query's words name its column, so that counting
 //! outcomes does not read prompts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Session, Width, words};
 use crate::error::Result;
-use crate::store::{BuildRecord, Dataset, Store};
+use crate::store::{BuildRecord, Dataset, StageRecord, Store};
 
 /// Text columns: the table, the column that SQL shows, and the column that holds its id.
 const TEXTS: [(&str, &str, &str); 5] = [
@@ -41,10 +41,14 @@ impl Needed {
         TEXTS.iter().any(|(_, column, _)| self.words.contains(*column)) || self.words.contains("messages")
     }
 
-    /// The width of rows that the query handles.
+    /// Whether rows hold programs, prompts or messages, where `*` means keys and scalars.
+    pub fn wide(&self) -> bool {
+        self.texts() || ["code", "text"].iter().any(|word| self.words.contains(*word))
+    }
+
+    /// The width of rows that a user's query handles, where `*` means everything.
     pub fn width(&self) -> Width {
-        let wide = ["code", "text", "messages"].iter().any(|word| self.words.contains(*word));
-        if wide || self.all || self.texts() { Width::Wide } else { Width::Narrow }
+        if self.wide() || self.all { Width::Wide } else { Width::Narrow }
     }
 
     fn of(&self, table: &str, star_is_all: bool) -> Vec<(&'static str, &'static str)> {
@@ -72,19 +76,29 @@ fn bind_tables(
     star_is_all: bool,
 ) -> Result<()> {
     for name in dataset.manifest.tables.keys() {
-        let columns = dataset.schema(name)?;
-        let texts = match dataset.table("texts") {
+        let (columns, key) = (dataset.schema(name)?, dataset.key(name));
+        let mut texts = match dataset.table("texts") {
             Some(_) => needed.of(name, star_is_all),
             None => vec![],
         };
+        // A query may have remade the table, with the text itself or without its id.
+        texts.retain(|(text, id)| {
+            columns.column_with_name(text).is_none() && columns.column_with_name(id).is_some()
+        });
         if texts.is_empty() {
-            session.bind(schema, name, &dataset.files(name)?, columns)?;
+            session.bind(schema, name, &dataset.files(name)?, columns, key)?;
             continue;
         }
         let keys = format!("{name}_keys");
-        session.bind(schema, &keys, &dataset.files(name)?, columns)?;
+        session.bind(schema, &keys, &dataset.files(name)?, columns, key)?;
         let side = format!("{name}_texts");
-        session.bind(schema, &side, &dataset.files("texts")?, dataset.schema("texts")?)?;
+        session.bind(
+            schema,
+            &side,
+            &dataset.files("texts")?,
+            dataset.schema("texts")?,
+            dataset.key("texts"),
+        )?;
         session.view(
             schema,
             name,
@@ -98,11 +112,16 @@ fn bind_tables(
 pub fn declare(
     session: &Session<'_>,
     schema: &str,
-    tables: &std::collections::BTreeMap<String, arrow::datatypes::SchemaRef>,
+    tables: &BTreeMap<String, arrow::datatypes::SchemaRef>,
+    needed: &Needed,
 ) -> Result<()> {
     for (name, columns) in tables {
-        let texts = TEXTS.iter().filter(|(owner, _, _)| owner == name).map(|(_, column, _)| {
-            std::sync::Arc::new(arrow::datatypes::Field::new(*column, arrow::datatypes::DataType::Utf8, true))
+        let texts = needed
+            .of(name, false)
+            .into_iter()
+            .filter(|(column, _)| columns.column_with_name(column).is_none());
+        let texts = texts.map(|(column, _)| {
+            std::sync::Arc::new(arrow::datatypes::Field::new(column, arrow::datatypes::DataType::Utf8, true))
         });
         let fields: Vec<_> = columns.fields().iter().cloned().chain(texts).collect();
         session.bind_empty(Some(schema), name, std::sync::Arc::new(arrow::datatypes::Schema::new(fields)))?;
@@ -111,7 +130,7 @@ pub fn declare(
 }
 
 fn qualified(schema: Option<&str>, table: &str) -> String {
-    schema.map_or_else(|| table.to_owned(), |schema| format!("{schema}.{table}"))
+    schema.map_or_else(|| table.to_owned(), |schema| format!("\"{schema}\".{table}"))
 }
 
 fn with_texts(keys: &str, texts: &str, columns: &[(&str, &str)]) -> String {
@@ -139,31 +158,30 @@ pub fn bind_build(session: &Session<'_>, store: &Store, build: &BuildRecord, que
         bind_tables(session, Some(&stage.name), &dataset, &needed, true)?;
         if dataset.table("removed").is_some_and(|table| table.from.is_none()) {
             let name = format!("removed_{}", stage.name);
-            session.bind(None, &name, &dataset.files("removed")?, dataset.schema("removed")?)?;
+            session.bind(None, &name, &dataset.files("removed")?, dataset.schema("removed")?, &[])?;
         }
         datasets.push((stage, dataset));
     }
-    let chain = main_chain(build);
-    let chain: Vec<&Dataset> = chain
-        .iter()
-        .filter_map(|name| Some(&datasets.iter().find(|(stage, _)| stage.name == *name)?.1))
-        .collect();
-    let names: Vec<&str> = main_chain(build);
-    let Some(last) = chain.last() else { return Ok(()) };
-    for name in last
-        .manifest
-        .tables
-        .keys()
-        .filter(|name| !["transitions", "removed", "candidates", "quarantine"].contains(&name.as_str()))
-    {
-        session.bind(None, name, &last.files(name)?, last.schema(name)?)?;
+    // Unqualified, a table is the last stage's that wrote it.
+    let mut last: BTreeMap<&str, (&StageRecord, &Dataset)> = BTreeMap::new();
+    for (stage, dataset) in &datasets {
+        for (name, table) in &dataset.manifest.tables {
+            if table.from.is_none() && !["transitions", "removed"].contains(&name.as_str()) {
+                last.insert(name, (*stage, dataset));
+            }
+        }
     }
-    if let Some(logs) = chain.first().filter(|logs| logs.table("quarantine").is_some()) {
-        session.bind(None, "quarantine", &logs.files("quarantine")?, logs.schema("quarantine")?)?;
+    for (name, (stage, dataset)) in last {
+        if name == "candidates" {
+            session.view(None, name, &format!("SELECT * FROM \"{}\".candidates", stage.name))?;
+        } else {
+            session.bind(None, name, &dataset.files(name)?, dataset.schema(name)?, dataset.key(name))?;
+        }
     }
-    if last.table("candidates").is_some() {
-        session.view(None, "candidates", &format!("SELECT * FROM {}.candidates", names[names.len() - 1]))?;
-    }
+    let names = main_chain(build, &datasets);
+    let of =
+        |name: &&str| datasets.iter().find(|(stage, _)| stage.name == **name).map(|(_, dataset)| dataset);
+    let chain: Vec<&Dataset> = names.iter().filter_map(of).collect();
     if let Some(view) = all_transitions(&chain, &names, &needed) {
         session.view(None, "transitions", &view)?;
         session.view(None, "trajectories", "SELECT * FROM transitions")?;
@@ -171,15 +189,16 @@ pub fn bind_build(session: &Session<'_>, store: &Store, build: &BuildRecord, que
     Ok(())
 }
 
-/// The stages from an ingest to the last stage with rows, along first inputs.
-pub fn main_chain(build: &BuildRecord) -> Vec<&str> {
-    let mut at = build.stages.iter().rev().find(|stage| !["tokenizer"].contains(&stage.kind.as_str()));
-    let mut chain = Vec::new();
-    while let Some(stage) = at {
-        if chain.contains(&stage.name.as_str()) {
-            break;
-        }
-        chain.push(stage.name.as_str());
+/// The stages from an ingest to the last one that wrote a row table, along first inputs. Side branches, such as a
+/// query that adds a table, do not bend it.
+fn main_chain<'a>(build: &'a BuildRecord, datasets: &[(&'a StageRecord, Dataset)]) -> Vec<&'a str> {
+    let wrote_rows = |dataset: &Dataset| {
+        dataset.table(&dataset.manifest.row_table).is_some_and(|table| table.from.is_none())
+    };
+    let mut at = datasets.iter().rev().find(|(_, dataset)| wrote_rows(dataset)).map(|(stage, _)| *stage);
+    let mut chain: Vec<&str> = Vec::new();
+    while let Some(stage) = at.filter(|stage| !chain.contains(&stage.name.as_str())) {
+        chain.push(&stage.name);
         at = stage.inputs.first().and_then(|input| build.stage(input));
     }
     chain.reverse();
@@ -203,7 +222,7 @@ fn all_transitions(chain: &[&Dataset], names: &[&str], needed: &Needed) -> Optio
                 // The keys alone: texts of the stage's own view are not needed twice.
                 let picked: Vec<String> = added.iter().map(|column| format!("\"{column}\"")).collect();
                 joins.push(format!(
-                    "LEFT JOIN (SELECT transition_id, {} FROM {name}.{}) {alias} ON {alias}.transition_id = t.transition_id",
+                    "LEFT JOIN (SELECT transition_id, {} FROM \"{name}\".{}) {alias} ON {alias}.transition_id = t.transition_id",
                     picked.join(", "),
                     if needed.of("transitions", true).is_empty() { "transitions" } else { "transitions_keys" },
                 ));
@@ -211,7 +230,7 @@ fn all_transitions(chain: &[&Dataset], names: &[&str], needed: &Needed) -> Optio
             }
         }
         if own(dataset, "removed") {
-            removed.push(format!("SELECT record_id, '{name}' AS removed_by FROM {name}.removed"));
+            removed.push(format!("SELECT record_id, '{name}' AS removed_by FROM \"{name}\".removed"));
         }
     }
     if removed.is_empty() {
@@ -223,7 +242,7 @@ fn all_transitions(chain: &[&Dataset], names: &[&str], needed: &Needed) -> Optio
             removed.join(" UNION ALL ")
         ));
     }
-    Some(format!("SELECT {} FROM {}.transitions t {}", shown.join(", "), names[first], joins.join(" ")))
+    Some(format!("SELECT {} FROM \"{}\".transitions t {}", shown.join(", "), names[first], joins.join(" ")))
 }
 
 fn columns(dataset: &Dataset) -> BTreeSet<String> {

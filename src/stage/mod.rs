@@ -72,6 +72,14 @@ pub fn code_version(kind: &str) -> u32 {
     }
 }
 
+/// Whether a dataset that is in the store is good enough for this spec: limits are no part of a fingerprint.
+pub fn admit(stage: &Stage, counts: &Counts) -> Result<()> {
+    match &stage.config {
+        Config::Ingest(config) => ingest::admit(config, &stage.name, counts),
+        _ => Ok(()),
+    }
+}
+
 /// Runs a stage into a draft.
 pub fn run(context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
     match &context.stage.config {
@@ -100,7 +108,7 @@ impl Context<'_> {
     /// A session in which the main input is the schema `input`, with the texts that `query` speaks of.
     pub(crate) fn session(&self, query: &str) -> Result<Session<'_>> {
         let words = crate::sql::views::Needed::by(query);
-        let width = if words.texts() { Width::Wide } else { Width::Narrow };
+        let width = if words.wide() { Width::Wide } else { Width::Narrow };
         let session = self.engine.session(width);
         crate::sql::views::bind(&session, Some("input"), &self.inputs[0], &words)?;
         Ok(session)

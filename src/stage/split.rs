@@ -44,7 +44,7 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     let schema = extended(&context.transitions_schema()?, "transitions", "split");
     let session = context.session(ASSIGN)?;
     let splits = Contract::of("splits").schema(&[]);
-    session.bind(Some("side"), "splits", &draft.files("splits"), splits)?;
+    session.bind(Some("side"), "splits", &draft.files("splits"), splits, &[])?;
     let key = Contract::of("transitions").key.clone();
     let cuts = finch_core::shard::Cuts { shard_bytes: usize::MAX, ..Default::default() };
     let mut assigned =
@@ -53,7 +53,7 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     session.write(&query, &[], "transitions", &schema, &mut assigned)?;
     let assigned = assigned.finish()?;
     let file = scratch.path().join(&assigned.files[0].name);
-    session.bind(Some("side"), "assigned", &[file], schema.clone())?;
+    session.bind(Some("side"), "assigned", &[file], schema.clone(), &key)?;
 
     let action = if config.on_leak == OnLeak::Report { "report" } else { "drop" };
     let leak_schema = Contract::of("leaks").schema(&[]);
@@ -66,12 +66,16 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
         &mut writer,
     )?;
     let leaks = draft.finish("leaks", writer)?;
+    session.bind(Some("side"), "leaks", &draft.files("leaks"), leak_schema.clone(), &[])?;
+    let (leaked, pairs) = leaked(&session)?;
     if leaks > 0 && config.on_leak == OnLeak::Error {
-        let reason = format!("{leaks} programs of training transitions are also programs of held-out tasks");
+        let reason = format!("{leaked} transitions outside the test split share programs with it: {pairs}");
         let hint = "declare the tasks as one alias group, or set `on_leak = \"drop\"`";
         return Err(context.error(Code::Leak, reason, Some(hint)));
     }
-    session.bind(Some("side"), "leaks", &draft.files("leaks"), leak_schema)?;
+    if leaks > 0 && config.on_leak == OnLeak::Report {
+        warnings.push(format!("{leaked} transitions outside the test split share programs with it: {pairs}"));
+    }
     let dropped = if action == "drop" {
         "SELECT DISTINCT transition_id AS leaked_id FROM side.leaks"
     } else {
@@ -103,7 +107,8 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     );
     session.write(&removed, &[], "removed", &removed_schema, &mut writer)?;
     counts.removed = draft.finish("removed", writer)?;
-    counts.reasons.insert("leak".to_owned(), counts.removed);
+    let word = if action == "drop" { "leak" } else { "leaks_reported" };
+    counts.reasons.insert(word.to_owned(), leaked);
 
     write_tasks(context, draft, &held, &rows)?;
     draft.pass_on(&context.inputs[0], &["removed", "quarantine"]);
@@ -113,11 +118,35 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     Ok(Outcome { row_table: "transitions", counts, warnings })
 }
 
-/// The runs of each task that is left.
+/// How many transitions leak, and between which tasks, for a message.
+fn leaked(session: &crate::sql::Session<'_>) -> Result<(u64, String)> {
+    let mut transitions = BTreeSet::new();
+    let mut pairs = BTreeSet::new();
+    session.each("SELECT transition_id, task, other_task FROM side.leaks", &[], |batch| {
+        let cell = |column: usize, row: usize| batch.column(column).as_string::<i32>().value(row).to_owned();
+        for row in 0..batch.num_rows() {
+            transitions.insert(cell(0, row));
+            pairs.insert(format!("`{}` and `{}`", cell(1, row), cell(2, row)));
+        }
+        Ok(())
+    })?;
+    let shown: Vec<String> = pairs.into_iter().take(5).collect();
+    Ok((transitions.len() as u64, shown.join(", ")))
+}
+
+/// The runs of each task that are left; none for a task that was filtered out.
 fn runs_by_task(context: &Context<'_>) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let mut runs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let query = "SELECT DISTINCT task, run_id FROM input.transitions";
-    context.session(query)?.each(query, &[], |batch| {
+    let session = context.session(query)?;
+    // Tasks without rows are assigned too: a side must not depend on what a filter left.
+    session.each("SELECT task FROM input.tasks", &[], |batch| {
+        for task in batch.column(0).as_string::<i32>().iter().flatten() {
+            runs.entry(task.to_owned()).or_default();
+        }
+        Ok(())
+    })?;
+    session.each(query, &[], |batch| {
         let tasks = batch.column(0).as_string::<i32>().iter().flatten();
         for (task, run) in tasks.zip(batch.column(1).as_string::<i32>().iter().flatten()) {
             runs.entry(task.to_owned()).or_default().insert(run.to_owned());
@@ -143,7 +172,7 @@ fn check_hold_out(
             return Err(context.pipeline.error(diagnostic).into());
         }
         let group = context.catalog.alias_group(task);
-        if !runs.keys().any(|seen| context.catalog.alias_group(seen) == group) {
+        if !runs.iter().any(|(seen, runs)| !runs.is_empty() && context.catalog.alias_group(seen) == group) {
             warnings.push(format!("held-out task `{task}` has no transitions, under any of its names"));
         }
     }

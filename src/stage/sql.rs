@@ -37,9 +37,9 @@ pub(super) fn run(config: &Sql, context: &Context<'_>, draft: &mut Draft) -> Res
         draft.pass_on(main, &["removed", "quarantine"]);
     }
     let counts = Counts { input, used, ..Counts::default() };
-    // The row table stays the input's, unless the query remade it.
-    let remade = context.inputs.first().filter(|main| main.manifest.row_table != config.table);
-    let row_table = match remade.map(|main| main.manifest.row_table.as_str()) {
+    let main = context.inputs.first().map(|main| main.manifest.row_table.as_str());
+    // The row table stays the input's: a query adds a table beside it.
+    let row_table = match main {
         Some("examples") => "examples",
         Some("transitions") => "transitions",
         _ => "",

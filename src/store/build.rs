@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use finch_core::{Digest, Kind};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ pub struct BuildRecord {
     pub host: String,
     /// Threads that were used.
     pub threads: usize,
+    /// The stage that was asked for with `--only`; a build of the whole spec has none.
+    pub only: Option<String>,
     /// `ok` or `failed`.
     pub status: String,
     /// Why it failed.
@@ -50,10 +53,12 @@ pub struct StageRecord {
     pub name: String,
     /// Its kind.
     pub kind: String,
-    /// What it reads, by role, as dataset fingerprints.
+    /// The stages that it reads, the main one first.
     pub inputs: Vec<String>,
     /// Its dataset.
     pub fingerprint: Digest,
+    /// Plain BLAKE3 of the dataset's manifest.
+    pub manifest: Digest,
     /// Reused or computed.
     pub decision: Decision,
     /// Why.
@@ -80,7 +85,7 @@ impl BuildRecord {
     /// A record of a build that starts now.
     pub fn start(pipeline: &str, threads: usize) -> Self {
         let now = chrono::Utc::now();
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        let host = super::host();
         let digest = Kind::Build
             .fields()
             .text(&host)
@@ -95,13 +100,14 @@ impl BuildRecord {
             seconds: 0.0,
             host,
             threads,
+            only: None,
             status: "failed".to_owned(),
             error: None,
             stages: Vec::new(),
         }
     }
 
-    /// The last stage that made or passed a table, if any.
+    /// A stage by name.
     pub fn stage(&self, name: &str) -> Option<&StageRecord> {
         self.stages.iter().find(|stage| stage.name == name)
     }
@@ -123,39 +129,77 @@ impl Store {
 
     /// All builds, oldest first. A record that is not readable is an error, never skipped.
     pub fn builds(&self) -> Result<Vec<BuildRecord>> {
+        self.build_files()?.iter().map(|path| read(path)).collect()
+    }
+
+    /// The files of all builds, oldest first.
+    pub(super) fn build_files(&self) -> Result<Vec<PathBuf>> {
         let folder = self.root.join("builds");
-        let mut names = Vec::new();
+        let mut files = Vec::new();
         match fs::read_dir(&folder) {
             Ok(entries) => {
                 for entry in entries {
-                    let name = entry.map_err(Error::io("list", &folder))?.file_name();
-                    let name = name.to_string_lossy().into_owned();
+                    let path = entry.map_err(Error::io("list", &folder))?.path();
+                    let name =
+                        path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                     if name.ends_with(".json") && !name.starts_with('.') {
-                        names.push(name);
+                        files.push(path);
                     }
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io("list", folder)(error)),
         }
-        names.sort();
-        names
-            .iter()
-            .map(|name| {
-                let path = folder.join(name);
-                let text = fs::read(&path).map_err(Error::io("read", &path))?;
-                serde_json::from_slice(&text)
-                    .map_err(|source| finch_core::Error::Manifest { path, source }.into())
-            })
-            .collect()
+        files.sort();
+        Ok(files)
     }
 
-    /// The newest build that finished.
-    pub fn latest_build(&self) -> Result<BuildRecord> {
-        self.builds()?.into_iter().rev().find(|build| build.status == "ok").ok_or_else(|| Error::Store {
-            reason: format!("the store `{}` holds no finished build", self.root.display()),
+    /// The newest build, finished or not, if its record can be read: it only tells what changed since.
+    pub fn last_build(&self) -> Option<BuildRecord> {
+        self.build_files().ok()?.last().and_then(|path| read(path).ok())
+    }
+
+    /// The newest finished build of a pipeline, or of any. One of a whole spec comes before one of `--only`.
+    pub fn latest_build(&self, pipeline: Option<&str>) -> Result<BuildRecord> {
+        let mut partial = None;
+        for path in self.build_files()?.iter().rev() {
+            let build = read(path)?;
+            if build.status != "ok" || pipeline.is_some_and(|name| build.pipeline != name) {
+                continue;
+            }
+            if build.only.is_none() {
+                return Ok(build);
+            }
+            partial.get_or_insert(build);
+        }
+        partial.ok_or_else(|| Error::Store {
+            reason: match pipeline {
+                Some(name) => {
+                    format!("the store `{}` holds no finished build of `{name}`", self.root.display())
+                }
+                None => format!("the store `{}` holds no finished build", self.root.display()),
+            },
             code: Code::NothingBuilt,
             hint: Some("`finch run SPEC` makes one".to_owned()),
         })
     }
+}
+
+/// Reads a build's record.
+pub(super) fn read(path: &Path) -> Result<BuildRecord> {
+    let text = fs::read(path).map_err(Error::io("read", path))?;
+    let build: BuildRecord = serde_json::from_slice(&text)
+        .map_err(|source| finch_core::Error::Manifest { path: path.to_path_buf(), source })?;
+    if build.version != VERSION {
+        return Err(Error::Store {
+            reason: format!(
+                "build record `{}` is of version {}, not {VERSION}",
+                path.display(),
+                build.version
+            ),
+            code: Code::BadManifest,
+            hint: None,
+        });
+    }
+    Ok(build)
 }

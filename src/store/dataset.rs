@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 use finch_core::manifest::{FileEntry, Manifest, Table};
-use finch_core::shard::{Cuts, HashingFile, TableWriter, read};
+use finch_core::shard::{Cuts, HashingWriter, TableWriter, read};
 
 use super::Store;
 use crate::code::Code;
@@ -31,6 +31,11 @@ impl Dataset {
         self.manifest.tables.get(name)
     }
 
+    /// The columns that a table's rows are sorted by.
+    pub fn key(&self, name: &str) -> &[String] {
+        self.table(name).map_or(&[], |table| &table.key)
+    }
+
     /// The shards of a table, in row order, in whichever dataset they lie.
     pub fn files(&self, name: &str) -> Result<Vec<PathBuf>> {
         let table = self.table(name).ok_or_else(|| Error::Store {
@@ -51,6 +56,21 @@ impl Dataset {
             hint: None,
         })?;
         Ok(arrow::array::RecordBatchReader::schema(&read(first)?))
+    }
+
+    /// What is wrong with the files at a glance: one that is missing or has another size. Hashing is `verify`'s work.
+    pub fn damage(&self) -> Option<String> {
+        let tables = self.manifest.tables.values();
+        let shards = tables.flat_map(|table| table.files.iter().map(move |file| (table.from, file)));
+        let artifacts = self.manifest.artifacts.iter().map(|file| (None, file));
+        shards.chain(artifacts).find_map(|(from, file)| {
+            let path = self.store.folder(from.unwrap_or(self.manifest.fingerprint)).join(&file.name);
+            match std::fs::metadata(&path) {
+                Ok(meta) if meta.len() == file.bytes => None,
+                Ok(meta) => Some(format!("`{}` has {} bytes, not {}", file.name, meta.len(), file.bytes)),
+                Err(error) => Some(format!("`{}`: {error}", file.name)),
+            }
+        })
     }
 
     /// An artifact's path.
@@ -127,7 +147,7 @@ impl Draft {
         use std::io::Write;
         let path = self.folder.path().join(name);
         let file = std::fs::File::create_new(&path).map_err(Error::io("create", &path))?;
-        let mut file = HashingFile::new(file);
+        let mut file = HashingWriter::new(file);
         file.write_all(bytes).map_err(Error::io("write", &path))?;
         let (bytes, blake3, sha256) = file.finish().map_err(Error::io("sync", &path))?;
         self.artifacts.push(FileEntry { name: name.to_owned(), rows: 0, bytes, blake3, sha256 });

@@ -4,7 +4,7 @@
 //! datasets/<fingerprint>/manifest.json, <table>/<table>-00000.parquet, tokenizer.json
 //! builds/<time>-<digest>.json
 //! latest/<table> -> ../datasets/<fingerprint>/<table>      for people and other tools
-//! tmp/<process>-<random>/                                  what is being written
+//! tmp/<host>-<process>-<random>/                                  what is being written
 //! ```
 //!
 //! A dataset is complete or absent: it is written aside, synced, and renamed into place with its manifest
@@ -40,7 +40,25 @@ impl Store {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).map_err(Error::io("create", folder))?;
         }
-        Ok(Self { root: root.to_path_buf() })
+        let store = Self { root: root.to_path_buf() };
+        store.sweep();
+        Ok(store)
+    }
+
+    /// Removes what builds on this machine left behind when they were killed. What cannot be removed stays.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let process = name.strip_prefix(&format!("{}-", host())).and_then(|rest| rest.split('-').next());
+            // Damaged datasets that were set aside are kept for people.
+            let kept = entry.path().join("damaged").exists() || entry.path().join("no-manifest").exists();
+            if process.is_some_and(|id| id.parse::<u32>().is_ok() && !Path::new("/proc").join(id).exists())
+                && !kept
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// A store for reading; it must exist.
@@ -88,7 +106,32 @@ impl Store {
                 hint: None,
             });
         }
+        if let Some(name) = suspicious_name(&manifest) {
+            return Err(Error::Store {
+                reason: format!(
+                    "manifest `{}` names the file or table `{}`, which no stage writes",
+                    path.display(),
+                    name.escape_debug()
+                ),
+                code: Code::BadManifest,
+                hint: None,
+            });
+        }
         Ok(Some(Dataset { store: self.clone(), manifest }))
+    }
+
+    /// The digest of a dataset's manifest file, for the build record.
+    pub fn manifest_digest(&self, fingerprint: Digest) -> Result<Digest> {
+        let path = self.folder(fingerprint).join("manifest.json");
+        Ok(Digest::of_bytes(&fs::read(&path).map_err(Error::io("read", &path))?))
+    }
+
+    /// Moves a damaged dataset out of the way, to be looked at or removed.
+    pub fn set_aside(&self, fingerprint: Digest) -> Result<PathBuf> {
+        let aside = self.scratch()?.keep().join("damaged");
+        fs::rename(self.folder(fingerprint), &aside)
+            .map_err(Error::io("set aside", self.folder(fingerprint)))?;
+        Ok(aside)
     }
 
     /// A dataset that a build record names, and that must therefore be there.
@@ -118,7 +161,7 @@ impl Store {
     pub fn scratch(&self) -> Result<tempfile::TempDir> {
         let folder = self.root.join("tmp");
         tempfile::Builder::new()
-            .prefix(&format!("{}-", std::process::id()))
+            .prefix(&format!("{}-{}-", host(), std::process::id()))
             .tempdir_in(&folder)
             .map_err(Error::io("create a folder in", folder))
     }
@@ -134,6 +177,16 @@ impl Store {
         let target = self.folder(manifest.fingerprint);
         if let Err(error) = fs::rename(staging, &target) {
             if let Some(there) = self.dataset(manifest.fingerprint)? {
+                if there.manifest.rows != manifest.rows {
+                    return Err(Error::Store {
+                        reason: format!(
+                            "two builds of dataset {} came out different",
+                            manifest.fingerprint.short()
+                        ),
+                        code: Code::Damaged,
+                        hint: Some("this is a defect of finch; please report it".to_owned()),
+                    });
+                }
                 return Ok(there);
             }
             // A folder without a manifest is no dataset: nothing that finch publishes looks like this.
@@ -160,6 +213,33 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The machine's name, as far as it can be part of a file name.
+pub(crate) fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect()
+}
+
+/// A table or file name that finch itself would not write: a manifest is a file that anybody may have edited, and
+/// names in it become paths.
+fn suspicious_name(manifest: &manifest::Manifest) -> Option<&str> {
+    let plain = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    for (table, entry) in &manifest.tables {
+        if !plain(table) {
+            return Some(table);
+        }
+        for (n, file) in entry.files.iter().enumerate() {
+            if file.name != format!("{table}/{table}-{n:05}.parquet") {
+                return Some(&file.name);
+            }
+        }
+    }
+    let artifact =
+        |name: &str| name.split_once('.').is_some_and(|(stem, extension)| plain(stem) && plain(extension));
+    manifest.artifacts.iter().map(|file| file.name.as_str()).find(|name| !artifact(name))
 }
 
 /// Writes a file whole and syncs it.

@@ -46,7 +46,7 @@ fn broken_program_files() {
     check(&format!("{PROGRAMS}/list.json"), b"[1, 2, 3]", "F0314");
     check(&format!("{PROGRAMS}/no-code.json"), br#"{"id": "x", "metrics": {}}"#, "F0314");
     check(&format!("{PROGRAMS}/number.json"), br#"{"id": "x", "code": 5, "metrics": {}}"#, "F0314");
-    check(&format!("{PROGRAMS}/sky.json"), br#"{"id": "x", "solution": "y", "metrics": {}}"#, "F0313");
+    check(&format!("{PROGRAMS}/sky.json"), br#"{"id": "x", "solution": "y", "metrics": {}}"#, "F0318");
     check(&format!("{PROGRAMS}/deep.json"), "[".repeat(200_000).as_bytes(), "F0312");
 }
 
@@ -221,7 +221,12 @@ fn ids_in_a_log_cannot_name_files() {
 fn a_source_without_logs_is_an_error_before_anything_is_written() {
     let project = Project::new(LABEL);
     project.write("logs/readme.txt", "nothing here");
-    project.run().fails(2, &["F0302", "logs", "finch inspect"]);
+    for command in ["check", "plan", "run"] {
+        project
+            .finch(&[command, "spec.toml"])
+            .fails(2, &["spec.toml:8:12: error F0302", "nothing in `logs`"]);
+    }
+    assert!(!project.path("store").exists());
 }
 
 #[test]

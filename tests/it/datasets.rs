@@ -127,7 +127,6 @@ fn names_comments_and_defaults_change_no_fingerprint() {
     let spec = SPEC
         .replace("[stages.labelled]", "# a comment\n[stages.judged]\ntolerance = { relative = 1e-9 }")
         .replace("\"labelled\"", "\"judged\"")
-        .replace("exact = ", "")
         .replace(
             "kind = \"dedup\"\ninput = \"logs\"",
             "input = \"logs\"\nexact = \"canonical\"\nkind = \"dedup\"",

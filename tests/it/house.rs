@@ -34,7 +34,7 @@ fn modules_have_names_of_the_domain_and_say_what_they_are() {
         );
         let text = fs::read_to_string(&path).expect("read");
         assert!(text.starts_with("//!"), "{} does not start with its purpose", path.display());
-        assert!(text.lines().count() <= 600, "{} is longer than one idea", path.display());
+        assert!(text.lines().count() <= 500, "{} is longer than one idea", path.display());
     }
 }
 

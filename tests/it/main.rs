@@ -7,6 +7,8 @@ mod house;
 mod project;
 mod query;
 mod real_logs;
+mod regressions;
 mod semantics;
 mod spec_errors;
+mod split;
 mod verify;

@@ -1,7 +1,6 @@
 //! The manifest of a dataset: what it is, what it was made from, and the digest of every file.
 //!
-//! It holds nothing that differs between two executions of the same work: no clock, no host, no path outside
-//! the dataset. Those go to the build record.
+//! It holds no clock, no host and no path outside the dataset, so two executions of the same work write the same. Those go to the build record.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +41,9 @@ pub struct Manifest {
     pub bytes: Digest,
     /// Records in and out.
     pub counts: Counts,
+    /// The seed, where the stage chose by hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Versions of the program, the compiler and the crates that shape the output.
     pub toolchain: BTreeMap<String, String>,
 }

@@ -130,15 +130,11 @@ impl TableWriter {
             self.close_shard()?;
         }
         sync_folder(&self.folder)?;
-        let mut bytes = Kind::Bytes.fields();
-        for file in &self.files {
-            bytes = bytes.int(file.bytes).digest(file.blake3);
-        }
         Ok(Table {
             key: self.order.key,
             rows: self.rows,
             rows_digest: self.rows_digest.finish(),
-            bytes_digest: bytes.finish(),
+            bytes_digest: bytes_digest(&self.files),
             schema: crate::manifest::describe(&self.schema),
             files: self.files,
             from: None,
@@ -188,7 +184,7 @@ struct Shard {
     path: PathBuf,
     name: String,
     rows: u64,
-    writer: ArrowWriter<HashingFile>,
+    writer: ArrowWriter<HashingWriter<File>>,
 }
 
 impl Shard {
@@ -199,7 +195,7 @@ impl Shard {
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(None)
             .build();
-        let writer = ArrowWriter::try_new(HashingFile::new(file), schema.clone(), Some(properties))
+        let writer = ArrowWriter::try_new(HashingWriter::new(file), schema.clone(), Some(properties))
             .map_err(|source| Error::Parquet { path: path.clone(), source })?;
         Ok(Self { path, name, rows: 0, writer })
     }
@@ -217,31 +213,39 @@ impl Shard {
     }
 }
 
-/// A file that hashes what is written to it.
-pub struct HashingFile {
-    file: File,
+/// A writer that hashes what passes through it.
+pub struct HashingWriter<W> {
+    inner: W,
     bytes: u64,
     blake3: blake3::Hasher,
     sha256: Sha256,
 }
 
-impl HashingFile {
+impl<W> HashingWriter<W> {
     /// Hashes everything written from here on.
-    pub fn new(file: File) -> Self {
-        Self { file, bytes: 0, blake3: blake3::Hasher::new(), sha256: Sha256::new() }
+    pub fn new(inner: W) -> Self {
+        Self { inner, bytes: 0, blake3: blake3::Hasher::new(), sha256: Sha256::new() }
     }
 
-    /// Syncs the file; returns its size, plain BLAKE3 and SHA-256.
-    pub fn finish(self) -> io::Result<(u64, Digest, Digest)> {
-        self.file.sync_all()?;
+    /// The plain BLAKE3 and SHA-256 of what was written.
+    pub fn digests(&self) -> (Digest, Digest) {
         let blake3 = Digest::from_bytes(*self.blake3.finalize().as_bytes());
-        Ok((self.bytes, blake3, Digest::from_bytes(self.sha256.finalize().into())))
+        (blake3, Digest::from_bytes(self.sha256.clone().finalize().into()))
     }
 }
 
-impl Write for HashingFile {
+impl HashingWriter<File> {
+    /// Syncs the file; returns its size, plain BLAKE3 and SHA-256.
+    pub fn finish(self) -> io::Result<(u64, Digest, Digest)> {
+        self.inner.sync_all()?;
+        let (blake3, sha256) = self.digests();
+        Ok((self.bytes, blake3, sha256))
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(buffer)?;
+        let written = self.inner.write(buffer)?;
         self.bytes += written as u64;
         self.blake3.update(&buffer[..written]);
         self.sha256.update(&buffer[..written]);
@@ -249,8 +253,41 @@ impl Write for HashingFile {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.inner.flush()
     }
+}
+
+/// What a table's rows say, checked while they are read again.
+pub struct TableCheck {
+    order: KeyOrder,
+    digest: RowsDigest,
+    rows: u64,
+}
+
+impl TableCheck {
+    /// Starts to check a table.
+    pub fn new(table: &str, schema: &SchemaRef, key: &[String]) -> Result<Self, Error> {
+        Ok(Self { order: KeyOrder::new(table, schema, key)?, digest: RowsDigest::new(schema)?, rows: 0 })
+    }
+
+    /// Adds rows; disorder and duplicates are errors.
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        self.order.check(batch, self.rows)?;
+        self.digest.update(batch)?;
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// The number of rows and their digest.
+    pub fn finish(self) -> (u64, Digest) {
+        (self.rows, self.digest.finish())
+    }
+}
+
+/// The digest of a table's files.
+pub fn bytes_digest(files: &[FileEntry]) -> Digest {
+    let fields = Kind::Bytes.fields();
+    files.iter().fold(fields, |fields, file| fields.int(file.bytes).digest(file.blake3)).finish()
 }
 
 /// Checks that rows ascend by a key, nulls first, and that no key comes twice.
@@ -314,14 +351,6 @@ pub fn read(path: &Path) -> Result<ParquetRecordBatchReader, Error> {
     ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(ParquetRecordBatchReaderBuilder::build)
         .map_err(|source| Error::Parquet { path: path.to_path_buf(), source })
-}
-
-/// The rows of one shard, from its footer.
-pub fn rows_in(path: &Path) -> Result<u64, Error> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .map_err(|source| Error::Parquet { path: path.to_path_buf(), source })?;
-    Ok(reader.metadata().file_metadata().num_rows().try_into().unwrap_or(0))
 }
 
 /// Makes a folder's entries durable.

@@ -1,23 +1,37 @@
 //! What a run is called and what it is judged by: who said so, and who comes first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use finch_core::Kind;
 
 use crate::catalog::Direction;
 use crate::ingest::Discovery;
-use crate::ingest::assess::{self, FITNESS, Objective};
+use crate::ingest::assess::{FITNESS, Objective};
 use crate::ingest::unite::Run;
 use crate::stage::Context;
 
-/// The task's name and who gave it: the spec, a sidecar, the catalogue, or nobody. Never a folder.
-pub(super) fn name_task(run: &Run, context: &Context<'_>, discovery: &Discovery) -> (String, &'static str) {
+/// The task's name and who gave it: the spec, a sidecar, the catalogue, or nobody. Never a folder. Where the folders
+/// of one run disagree, the first name in order stands and `notes` says so.
+pub(super) fn name_task(
+    run: &Run,
+    context: &Context<'_>,
+    discovery: &Discovery,
+    notes: &mut BTreeSet<String>,
+) -> (String, &'static str) {
     let units = || run.units.iter().map(|&unit| &discovery.units[unit]);
-    if let Some(task) = units().filter_map(|unit| unit.task.clone()).min() {
-        return (task, "spec");
-    }
-    if let Some(task) = units().filter_map(|unit| unit.sidecar.task.clone()).min() {
-        return (task, "sidecar");
+    let by_spec: BTreeSet<String> = units().filter_map(|unit| unit.task.clone()).collect();
+    let by_sidecar: BTreeSet<String> = units().filter_map(|unit| unit.sidecar.task.clone()).collect();
+    for (names, origin) in [(by_spec, "spec"), (by_sidecar, "sidecar")] {
+        if names.len() > 1 {
+            let all: Vec<&str> = names.iter().map(String::as_str).collect();
+            notes.insert(format!(
+                "one run has several task names by its {origin}: `{}`; the first stands",
+                all.join("`, `")
+            ));
+        }
+        if let Some(task) = names.into_iter().next() {
+            return (task, origin);
+        }
     }
     let root = run.root_program.map(|program| program.id);
     if let Some(task) = root.and_then(|program| context.catalog.by_initial_program(program)) {
@@ -29,35 +43,44 @@ pub(super) fn name_task(run: &Run, context: &Context<'_>, discovery: &Discovery)
 
 /// What the run is judged by. A raw metric that the sidecar or the catalogue names comes first; a scaffold's own
 /// fitness is maximised, and nobody can say otherwise.
-pub(super) fn objective(run: &Run, task: &str, context: &Context<'_>, discovery: &Discovery) -> Objective {
+pub(super) fn objective(
+    run: &Run,
+    task: &str,
+    context: &Context<'_>,
+    discovery: &Discovery,
+    notes: &mut BTreeSet<String>,
+) -> Objective {
     let reported =
         |key: &str| run.candidates.values().any(|candidate| candidate.merged.metrics.contains_key(key));
     let known = context.catalog.tasks.get(task);
-    let bound_for = |key: &str| {
-        known
-            .filter(|known| known.score_key.as_deref().unwrap_or(FITNESS) == key)
-            .and_then(|known| known.bound)
+    let known_key = known.map(|known| known.score_key.as_deref().unwrap_or(FITNESS));
+    let bound_of = |key: &str| known.filter(|_| known_key == Some(key)).and_then(|known| known.bound);
+    let direction_of = |key: &str| match key {
+        FITNESS => Some(Direction::Maximize),
+        key => known.filter(|_| known_key == Some(key)).and_then(|known| known.direction),
     };
     let sidecars = run.units.iter().map(|&unit| &discovery.units[unit].sidecar);
-    let named = sidecars
-        .filter_map(|sidecar| Some((sidecar.score_key.clone()?, sidecar.direction)))
-        .min_by(|a, b| a.0.cmp(&b.0));
-    if let Some((key, direction)) = named.filter(|(key, _)| reported(key)) {
-        let direction = if key == FITNESS { Some(Direction::Maximize) } else { direction };
-        return Objective { bound: bound_for(&key), score_key: Some(key), direction, origin: "sidecar" };
+    let named = sidecars.filter_map(|sidecar| Some((sidecar.score_key.clone()?, sidecar.direction))).min();
+    if let Some((key, direction)) = named {
+        if reported(&key) {
+            let direction = direction.filter(|_| key != FITNESS).or_else(|| direction_of(&key));
+            return Objective { bound: bound_of(&key), score_key: Some(key), direction, origin: "sidecar" };
+        }
+        notes.insert(format!(
+            "no candidate of task `{task}` reports the metric `{key}` that its sidecar names"
+        ));
     }
-    if let Some(known) = known
-        && let Some(key) = known.score_key.clone().filter(|key| key != FITNESS && reported(key))
-    {
-        return Objective {
-            score_key: Some(key),
-            direction: known.direction,
-            origin: "catalogue",
-            bound: known.bound,
-        };
+    if let Some(key) = known_key.filter(|key| *key != FITNESS) {
+        if reported(key) {
+            let (direction, bound) = (direction_of(key), bound_of(key));
+            return Objective { score_key: Some(key.to_owned()), direction, origin: "catalogue", bound };
+        }
+        notes.insert(format!(
+            "no candidate of a run of `{task}` reports the metric `{key}` that the catalogue names"
+        ));
     }
     let score_key = reported(FITNESS).then(|| FITNESS.to_owned());
-    let bound = score_key.as_deref().and_then(bound_for);
+    let bound = score_key.as_deref().and_then(bound_of);
     Objective { score_key, direction: Some(Direction::Maximize), origin: "scaffold", bound }
 }
 
@@ -66,7 +89,7 @@ pub(super) fn usual_keys(run: &Run) -> Vec<String> {
     let mut sets: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     for candidate in run.candidates.values() {
         let record = &candidate.merged;
-        if assess::failure(&record.metrics, record.correct, record.error.as_deref()).is_none() {
+        if record.failure.is_none() {
             let mut keys: Vec<String> = record.metrics.keys().cloned().collect();
             keys.sort();
             *sets.entry(keys).or_default() += 1;

@@ -6,10 +6,10 @@
 mod judge;
 mod rows;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, BooleanArray};
 use finch_core::manifest::Counts;
 use finch_core::{Digest, Kind, sample};
 use rayon::prelude::*;
@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use super::{Context, Outcome, Removed};
 use crate::catalog::Direction;
 use crate::code::Code;
-use crate::contract::Contract;
+use crate::contract::{Contract, conform};
 use crate::error::{Error, Result};
 use crate::ingest::assess::{self, Failure, Objective};
 use crate::ingest::unite::{self, Run, UnitRecords};
@@ -29,25 +29,24 @@ use crate::store::Draft;
 use judge::{name_task, objective, usual_keys};
 use rows::{CandidateRow, ObjectiveRow, QuarantineRow, RunRow, TaskRow, TransitionRow};
 
-/// Keeps the first row of each program, under its lowest language, of programs that candidates have.
+/// All programs that were read, in the order of the table.
 const PROGRAMS: &str = include_str!("../../../sql/ingest_programs.sql");
-/// Keeps the texts that candidates and transitions refer to.
+/// All texts that were read, in the order of the table.
 const TEXTS: &str = include_str!("../../../sql/ingest_texts.sql");
 
 pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
     let nothing = Discovery::default();
     let discovery = context.discovery.unwrap_or(&nothing);
     if discovery.units.is_empty() {
-        let sources: Vec<&str> = config.sources.iter().map(|source| source.given.as_str()).collect();
         return Err(Error::Source {
-            path: sources.join("`, `"),
+            path: sources(config),
             reason: "nothing in it is a log that finch knows".to_owned(),
             code: Code::NothingRecognised,
         });
     }
     let folder = context.store.scratch()?;
     let scratch = Scratch::create(folder.path())?;
-    let (units, mut quarantined) = read(discovery, &scratch)?;
+    let (units, mut quarantined, replaced) = read(discovery, &scratch)?;
     let (programs, texts) = scratch.finish()?;
     let read: u64 = units.iter().flat_map(|unit| &unit.records).filter(|record| !record.stub).count() as u64;
 
@@ -85,8 +84,17 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
     let copies = tables.runs.iter().map(|run| run.copies).sum::<i64>();
     counts.reasons.insert("copies".to_owned(), copies as u64);
     counts.reasons.insert("files_ignored".to_owned(), discovery.ignored);
+    counts.reasons.insert("characters_replaced".to_owned(), replaced);
 
-    let warnings = tables.warnings();
+    let mut warnings = tables.warnings();
+    warnings.extend(not_read(discovery, &counts));
+    if tables.runs.is_empty() && removed.is_empty() {
+        return Err(Error::Source {
+            path: sources(config),
+            reason: "no candidate could be read from it".to_owned(),
+            code: Code::NothingRecognised,
+        });
+    }
     removed.sort_by(|a, b| a.record_id.cmp(&b.record_id));
     draft.write_rows("removed", &[], &removed)?;
     draft.write_rows("quarantine", &[], &quarantine_rows(quarantined))?;
@@ -94,8 +102,33 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
     Ok(Outcome { row_table: "transitions", counts, warnings })
 }
 
+/// The sources as the spec writes them.
+fn sources(config: &Ingest) -> String {
+    let sources: Vec<&str> = config.sources.iter().map(|source| source.given.as_str()).collect();
+    sources.join("`, `")
+}
+
+/// What was seen and is in no table, for the user to know.
+fn not_read(discovery: &Discovery, counts: &Counts) -> Vec<String> {
+    let mut warnings: Vec<String> = discovery
+        .unsupported
+        .iter()
+        .map(|folder| format!("`{folder}` is a log in a form that finch does not read yet (F0318)"))
+        .collect();
+    for (code, what) in
+        [(Code::UnsupportedLog, "are of scaffolds"), (Code::ForeignFile, "look like logs and are none")]
+    {
+        let files = counts.reasons.get(&code.to_string()).copied().unwrap_or(0);
+        if files > 0 {
+            let rest = if code == Code::UnsupportedLog { " that finch does not read yet" } else { "" };
+            warnings.push(format!("{files} files {what}{rest} ({code}): see the table `quarantine`"));
+        }
+    }
+    warnings
+}
+
 /// Reads all files on all threads; the records keep the order of units, whatever thread was faster.
-fn read(discovery: &Discovery, scratch: &Scratch) -> Result<(Vec<UnitRecords>, Vec<Quarantined>)> {
+fn read(discovery: &Discovery, scratch: &Scratch) -> Result<(Vec<UnitRecords>, Vec<Quarantined>, u64)> {
     let files: Vec<(Option<usize>, &LogFile)> = discovery
         .units
         .iter()
@@ -112,14 +145,15 @@ fn read(discovery: &Discovery, scratch: &Scratch) -> Result<(Vec<UnitRecords>, V
         .iter()
         .map(|unit| UnitRecords { scaffold: unit.scaffold, records: Vec::new() })
         .collect();
-    let mut quarantined = Vec::new();
+    let (mut quarantined, mut replaced) = (Vec::new(), 0);
     for (unit, log) in logs {
+        replaced += log.replaced;
         if let Some(unit) = unit {
             units[unit].records.extend(log.records);
         }
         quarantined.extend(log.quarantined);
     }
-    Ok((units, quarantined))
+    Ok((units, quarantined, replaced))
 }
 
 fn without_program(record: &Record) -> Quarantined {
@@ -134,19 +168,40 @@ fn without_program(record: &Record) -> Quarantined {
     }
 }
 
-/// Fails when too many records are unreadable. Foreign files held no records that could be lost.
+/// The codes of files that finch does not claim to read: they are listed and warned of, and lose no record of a log
+/// that it reads.
+const NOT_READ: [Code; 2] = [Code::ForeignFile, Code::UnsupportedLog];
+
+/// The same gate for a dataset that is reused, under a limit that may have changed.
+pub(crate) fn admit(config: &Ingest, stage: &str, counts: &Counts) -> Result<()> {
+    let not_read: u64 = NOT_READ.iter().filter_map(|code| counts.reasons.get(&code.to_string())).sum();
+    let lost = counts.quarantined - not_read.min(counts.quarantined);
+    if lost as f64 <= config.max_quarantined * counts.input as f64 {
+        return Ok(());
+    }
+    Err(Error::Quarantine {
+        stage: stage.to_owned(),
+        quarantined: lost,
+        input: counts.input,
+        allowed: config.max_quarantined,
+        files: vec!["  they are in the table `quarantine` of the dataset that is in the store".to_owned()],
+    })
+}
+
+/// Fails when too many records are unreadable.
 fn check_quarantine(config: &Ingest, context: &Context<'_>, all: &[Quarantined], records: u64) -> Result<()> {
-    let lost: Vec<&Quarantined> = all.iter().filter(|bad| bad.code != Code::ForeignFile).collect();
+    let lost: Vec<&Quarantined> = all.iter().filter(|bad| !NOT_READ.contains(&bad.code)).collect();
     if lost.is_empty() || lost.len() as f64 <= config.max_quarantined * records as f64 {
         return Ok(());
     }
     const SHOWN: usize = 20;
     let mut files: Vec<String> = lost
         .iter()
-        .take(SHOWN)
-        .map(|bad| format!("  {}:{}: {}: {}", bad.source, bad.offset, bad.code, bad.reason))
+        // File names are a log's own words: control characters must not reach a terminal.
+        .map(|bad| format!("  {}:{}: {}: {}", bad.source.escape_debug(), bad.offset, bad.code, bad.reason))
         .collect();
     files.sort();
+    files.truncate(SHOWN);
     if lost.len() > SHOWN {
         files.push(format!("  and {} more", lost.len() - SHOWN));
     }
@@ -190,7 +245,8 @@ struct Tables {
     runs: Vec<RunRow>,
     candidates: Vec<CandidateRow>,
     transitions: Vec<TransitionRow>,
-    objectives: BTreeSet<ObjectiveRow>,
+    objectives: BTreeMap<(String, &'static str, Option<String>), ObjectiveRow>,
+    notes: BTreeSet<String>,
     tasks: BTreeMap<String, TaskRow>,
 }
 
@@ -202,12 +258,12 @@ struct Verdict {
 
 impl Tables {
     fn add(&mut self, run: &Run, context: &Context<'_>, discovery: &Discovery) {
-        let (task, task_origin) = name_task(run, context, discovery);
-        let objective = objective(run, &task, context, discovery);
+        let (task, task_origin) = name_task(run, context, discovery, &mut self.notes);
+        let objective = objective(run, &task, context, discovery, &mut self.notes);
         let usual = usual_keys(run);
-        let judge = |metrics: &Map<String, Value>, correct: Option<bool>, error: Option<&str>| {
+        let judge = |metrics: &Map<String, Value>, failure: Option<Failure>| {
             let fallback = assess::is_fallback(metrics, &usual).then_some(Failure::Error);
-            let failure = assess::failure(metrics, correct, error).or(fallback);
+            let failure = failure.or(fallback);
             let score = assess::score(metrics, &objective).filter(|_| failure.is_none());
             Verdict { failure: failure.or(score.is_none().then_some(Failure::NoScore)), score }
         };
@@ -216,7 +272,7 @@ impl Tables {
             .iter()
             .map(|(id, candidate)| {
                 let record = &candidate.merged;
-                (id.as_str(), judge(&record.metrics, record.correct, record.error.as_deref()))
+                (id.as_str(), judge(&record.metrics, record.failure))
             })
             .collect();
         for (id, candidate) in &run.candidates {
@@ -232,7 +288,9 @@ impl Tables {
             let logged = &candidate.merged.parent_metrics;
             let (origin, verdict_of_parent) = match verdicts.get(parent.as_str()) {
                 Some(verdict) => ("candidate", Some(Verdict { ..*verdict })),
-                None if !logged.is_empty() => ("logged", Some(judge(logged, None, None))),
+                None if !logged.is_empty() => {
+                    ("logged", Some(judge(logged, assess::failure(logged, None, ""))))
+                }
                 None => ("none", None),
             };
             let mut row = TransitionRow::new(run, candidate, parent, &task, &objective);
@@ -246,9 +304,25 @@ impl Tables {
             row.parent_failure = verdict_of_parent.and_then(|verdict| verdict.failure).map(Failure::word);
             self.transitions.push(row);
         }
-        self.objectives.insert(ObjectiveRow::new(run.scaffold, &task, &objective));
+        self.add_objective(ObjectiveRow::new(run.scaffold, &task, &objective));
         self.add_task(run, &task, context);
         self.runs.push(run_row(run, task, task_origin, &objective, discovery));
+    }
+
+    /// Several runs may say what a task is judged by; the strongest word stays, and a contradiction is told.
+    fn add_objective(&mut self, row: ObjectiveRow) {
+        let key = (row.task.clone(), row.scaffold, row.score_key.clone());
+        let Some(known) = self.objectives.get_mut(&key) else {
+            self.objectives.insert(key, row);
+            return;
+        };
+        if known.direction != row.direction {
+            self.notes
+                .insert(format!("runs of task `{}` disagree on the direction of their score", row.task));
+        }
+        if row.strength() < known.strength() {
+            *known = row;
+        }
     }
 
     fn add_task(&mut self, run: &Run, task: &str, context: &Context<'_>) {
@@ -266,7 +340,7 @@ impl Tables {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = self.notes.iter().cloned().collect();
         let unnamed = self.runs.iter().filter(|run| run.task_origin == "unknown").count();
         if unnamed > 0 {
             warnings.push(format!(
@@ -275,6 +349,19 @@ impl Tables {
             ));
         }
         warnings
+    }
+
+    /// The programs and texts that rows refer to.
+    fn used(&self) -> (HashSet<Digest>, HashSet<Digest>) {
+        let digest = |id: &String| id.parse::<Digest>().ok();
+        let programs = self.candidates.iter().filter_map(|row| digest(&row.program_id)).collect();
+        let feedback = self.candidates.iter().filter_map(|row| row.feedback_id.as_ref());
+        let of_steps = self.transitions.iter().flat_map(|row| {
+            [&row.system_prompt_id, &row.user_prompt_id, &row.reasoning_id, &row.response_id]
+                .into_iter()
+                .flatten()
+        });
+        (programs, feedback.chain(of_steps).filter_map(digest).collect())
     }
 
     fn write(
@@ -291,29 +378,42 @@ impl Tables {
         draft.write_rows("candidates", &[], &self.candidates)?;
         draft.write_rows("transitions", &[], &self.transitions)?;
         draft.write_rows::<RunRow>("attempts", &[], &[])?;
-        let objectives: Vec<ObjectiveRow> = self.objectives.into_iter().collect();
+        let objectives: Vec<ObjectiveRow> = std::mem::take(&mut self.objectives).into_values().collect();
         draft.write_rows("objectives", &[], &objectives)?;
 
         let session = context.engine.session(Width::Wide);
         for (name, path) in [("programs", programs), ("texts", texts)] {
             let columns = arrow::array::RecordBatchReader::schema(&finch_core::shard::read(&path)?);
-            session.bind(Some("scratch"), name, &[path], columns)?;
+            session.bind(Some("scratch"), name, &[path], columns, &[])?;
         }
-        for name in ["candidates", "transitions"] {
-            session.bind(Some("made"), name, &draft.files(name), Contract::of(name).schema(&[]))?;
-        }
-        for (name, query) in [("programs", PROGRAMS), ("texts", TEXTS)] {
+        let (programs, texts) = self.used();
+        for (name, query, used) in [("programs", PROGRAMS, programs), ("texts", TEXTS, texts)] {
             let schema = Contract::of(name).schema(&[]);
             let mut writer = draft.writer(name, &schema)?;
-            session.write(query, &[], name, &schema, &mut writer)?;
+            let mut last = String::new();
+            session.each(query, &[], |batch| {
+                let ids = batch.column(0).as_string::<i32>();
+                // Scaffolds may label one text with several languages: the lowest label comes first and stays.
+                let keep: BooleanArray = ids
+                    .iter()
+                    .map(|id| {
+                        let id = id.unwrap_or_default();
+                        let new = id != last;
+                        if new {
+                            id.clone_into(&mut last);
+                        }
+                        Some(new && id.parse().is_ok_and(|id: Digest| used.contains(&id)))
+                    })
+                    .collect();
+                let kept = arrow::compute::filter_record_batch(batch, &keep)
+                    .map_err(|source| finch_core::Error::Arrow { table: name.to_owned(), source })?;
+                Ok(writer.write(&conform(name, &schema, &kept)?)?)
+            })?;
             draft.finish(name, writer)?;
         }
-        session.bind(
-            Some("made"),
-            "programs",
-            &draft.files("programs"),
-            Contract::of("programs").schema(&[]),
-        )?;
+        for name in ["transitions", "programs"] {
+            session.bind(Some("made"), name, &draft.files(name), Contract::of(name).schema(&[]), &[])?;
+        }
         let languages = "SELECT DISTINCT t.task, p.language FROM made.transitions t JOIN made.programs p \
                          ON p.program_id = t.child_program ORDER BY t.task, p.language";
         session.each(languages, &[], |batch| {

@@ -106,18 +106,24 @@ pub(super) struct TaskRow {
     pub initial_program_id: Option<String>,
 }
 
-/// Ordered by the table's key, so that a set of rows is in writing order.
-#[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Serialize)]
 pub(super) struct ObjectiveRow {
     pub task: String,
     pub scaffold: &'static str,
     pub score_key: Option<String>,
     pub direction: Option<&'static str>,
     pub origin: &'static str,
-    pub bound: Option<Bound>,
+    pub bound: Option<f64>,
 }
 
 impl ObjectiveRow {
+    /// Whose word it is, the strongest first; equal words are ordered by what they say, never by who came first.
+    pub(super) fn strength(&self) -> (usize, Option<&'static str>) {
+        let order = ["sidecar", "catalogue", "scaffold"];
+        let place = order.iter().position(|origin| *origin == self.origin).unwrap_or(order.len());
+        (place, self.direction)
+    }
+
     pub(super) fn new(scaffold: &'static str, task: &str, objective: &Objective) -> Self {
         Self {
             task: task.to_owned(),
@@ -125,32 +131,8 @@ impl ObjectiveRow {
             score_key: objective.score_key.clone(),
             direction: objective.direction.map(Direction::word),
             origin: objective.origin,
-            bound: objective.bound.map(Bound),
+            bound: objective.bound,
         }
-    }
-}
-
-/// A finite number with a total order; the catalogue refuses others.
-#[derive(Clone, Copy, Serialize)]
-pub(super) struct Bound(pub f64);
-
-impl PartialEq for Bound {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Bound {}
-
-impl PartialOrd for Bound {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Bound {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
     }
 }
 
