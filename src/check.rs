@@ -12,7 +12,10 @@ use crate::code::Code;
 use crate::contract::Contract;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::spec::{Config, Diagnostic, Pipeline, Span, SpecError, Stage, TokenizerFrom, did_you_mean};
+use crate::ingest::Discovery;
+use crate::spec::{
+    Config, Diagnostic, Ingest, Pipeline, Span, SpecError, Stage, TokenizerFrom, did_you_mean,
+};
 use crate::sql::views::{self, Needed};
 use crate::sql::{Engine, Session, Width};
 use crate::stage;
@@ -35,6 +38,17 @@ pub fn sources(pipeline: &Pipeline) -> Result<()> {
         }
     }
     finish(pipeline, diagnostics)
+}
+
+/// Reports every source in which nothing is a log.
+pub fn recognised(pipeline: &Pipeline, config: &Ingest, found: &Discovery) -> Result<()> {
+    let empty = config.sources.iter().filter(|source| found.empty.contains(&source.given));
+    let diagnostics = empty.map(|source| {
+        let message = format!("nothing in `{}` is a log that finch knows", source.given);
+        let hint = "OpenEvolve checkpoints and traces and ShinkaEvolve databases are read".to_owned();
+        Diagnostic::new(Code::NothingRecognised, source.span.clone(), message).with_hint(hint)
+    });
+    finish(pipeline, diagnostics.collect())
 }
 
 /// Plans every statement of the spec against the columns that its inputs will have.

@@ -59,14 +59,7 @@ impl<'a> Prepared<'a> {
             match &stage.config {
                 Config::Ingest(config) => {
                     let found = Discovery::of(config)?;
-                    for source in config.sources.iter().filter(|source| found.empty.contains(&source.given)) {
-                        let message = format!("nothing in `{}` is a log that finch knows", source.given);
-                        let diagnostic =
-                            Diagnostic::new(Code::NothingRecognised, source.span.clone(), message);
-                        let hint = "OpenEvolve checkpoints and traces and ShinkaEvolve databases are read"
-                            .to_owned();
-                        return Err(pipeline.error(diagnostic.with_hint(hint)).into());
-                    }
+                    check::recognised(pipeline, config, &found)?;
                     discoveries.insert(index, found);
                 }
                 Config::Tokenizer(tokenizer) => {

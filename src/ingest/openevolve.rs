@@ -47,7 +47,7 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     };
     match program(&value, scratch)? {
         Ok(record) => {
-            log.records.push(Record { source: file.source.clone(), digest: Some(digest), ..record })
+            log.records.push(Record { source: file.source.clone(), digest: Some(digest), ..record });
         }
         Err(reason) => {
             // SkyDiscover writes the same layout with other names; its reader is not here yet.

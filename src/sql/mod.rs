@@ -35,12 +35,14 @@ use crate::code::Code;
 use crate::contract::conform;
 use crate::error::{Error, Result};
 
-/// Partitions of every plan. Fixed, because a plan must not depend on the machine's cores.
-const PARTITIONS: usize = 4;
+/// The most partitions of a plan: not the machine's cores, because plans should not differ between machines.
+const MAX_PARTITIONS: usize = 4;
+/// Memory that a partition gets at least; each of its sorts has a share of it.
+const PARTITION_MEMORY: u64 = 512 << 20;
 /// Bytes that each sort keeps free for merging what it spilled.
 const SPILL_RESERVATION: usize = 4 << 20;
 /// Rows per batch where rows are scalars.
-const NARROW_BATCH: usize = 8192;
+const NARROW_BATCH: usize = 2048;
 /// Rows per batch where rows hold programs or prompts, which reach 300 kB.
 const WIDE_BATCH: usize = 128;
 
@@ -48,6 +50,7 @@ const WIDE_BATCH: usize = 128;
 pub struct Engine {
     runtime: tokio::runtime::Runtime,
     environment: Arc<RuntimeEnv>,
+    partitions: usize,
 }
 
 /// The shape of a session's rows.
@@ -88,13 +91,14 @@ impl Engine {
             .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(|e| environment(&e))?;
-        Ok(Self { runtime, environment })
+        let partitions = (memory_limit / PARTITION_MEMORY).clamp(1, MAX_PARTITIONS as u64) as usize;
+        Ok(Self { runtime, environment, partitions })
     }
 
     /// A session without tables.
     pub fn session(&self, width: Width) -> Session<'_> {
         // Sorts of wide rows share the pool; fewer of them at once spill instead of failing.
-        self.with_partitions(width, if width == Width::Wide { 1 } else { PARTITIONS })
+        self.with_partitions(width, if width == Width::Wide { 1 } else { self.partitions })
     }
 
     /// A session whose plans have one partition, so that even sums of floats have one order.

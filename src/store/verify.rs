@@ -119,7 +119,7 @@ fn check_build(store: &Store, path: &Path, report: &mut Report) {
     for stage in build.stages {
         match store.manifest_digest(stage.fingerprint) {
             Err(_) => {
-                find(format!("stage `{}`: its dataset {} is missing", stage.name, stage.fingerprint.short()))
+                find(format!("stage `{}`: its dataset {} is missing", stage.name, stage.fingerprint.short()));
             }
             Ok(digest) if digest != stage.manifest => {
                 let short = stage.fingerprint.short();

@@ -63,7 +63,8 @@ fn runs_that_name_their_metric_in_different_ways_share_an_objective() {
         project.write(&format!("logs/{run}/finch.toml"), sidecar);
         for n in 0..2 {
             let metrics = json!({"combined_score": 0.0, "rmse": 9.0 - n as f64});
-            project.program(run, &Program { metrics, ..Program::new(base + n, (n > 0).then(|| base), 0.0) });
+            project
+                .program(run, &Program { metrics, ..Program::new(base + n, (n > 0).then_some(base), 0.0) });
         }
     }
     project.run().ok();

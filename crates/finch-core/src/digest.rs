@@ -28,8 +28,6 @@ pub enum Kind {
     Candidate,
     /// A transition: parent and child candidate.
     Transition,
-    /// A proposal that never became a candidate.
-    Attempt,
     /// A training example.
     Example,
     /// A quarantined record.
@@ -59,7 +57,6 @@ impl Kind {
             Self::Run => "finch run v1",
             Self::Candidate => "finch candidate v1",
             Self::Transition => "finch transition v1",
-            Self::Attempt => "finch attempt v1",
             Self::Example => "finch example v1",
             Self::Quarantine => "finch quarantine v1",
             Self::Unit => "finch unit v1",
