@@ -204,7 +204,7 @@ impl Build<'_> {
             inputs,
             discovery: self.prepared.discoveries.get(&index),
         };
-        let outcome = stage::run(&context, &mut draft)?;
+        let outcome = stage::run(&context, &mut draft).map_err(|error| error.in_stage(&stage.name))?;
         for warning in &outcome.warnings {
             self.progress.warning(&stage.name, warning);
         }

@@ -112,6 +112,15 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
+    /// The same error with the stage that it happened in, where it does not say so itself.
+    #[must_use]
+    pub fn in_stage(self, stage: &str) -> Self {
+        match self {
+            Self::Sql { reason, code, hint } => Self::Stage { stage: stage.to_owned(), reason, code, hint },
+            other => other,
+        }
+    }
+
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {

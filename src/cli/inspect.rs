@@ -160,16 +160,18 @@ fn propose(folder: &Path) -> String {
         "logs",
         "examples",
         "db",
+        "database",
+        "programs",
         "checkpoints",
     ];
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let parts = absolute.components().rev().map(|part| part.as_os_str().to_string_lossy().into_owned());
     let named = parts.into_iter().find(|part| {
         let plain = part.to_lowercase();
-        !generic.contains(&plain.as_str()) && plain.chars().any(|c| c.is_ascii_alphabetic())
+        !generic.contains(&plain.as_str()) && plain.chars().any(char::is_alphabetic)
     });
     let name = named.unwrap_or_else(|| "task".to_owned()).to_lowercase();
-    let mut clean: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let mut clean: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
     while clean.contains("__") {
         clean = clean.replace("__", "_");
     }

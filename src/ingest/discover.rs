@@ -408,8 +408,12 @@ fn sidecar(folder: &Path, root: &Path) -> Result<Sidecar> {
     let Some(path) = found else { return Ok(Sidecar::default()) };
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let sidecar = read_document(&path, &text, "the sidecar", |reader| {
+        let task = reader.text("task");
+        if task.as_deref().is_some_and(|task| task.trim().is_empty()) {
+            reader.reject("task", Code::BadValue, "`task` is empty", "name the task, or remove the key");
+        }
         Some(Sidecar {
-            task: reader.text("task"),
+            task,
             license: reader.text("license"),
             origin: reader.text("origin"),
             score_key: reader.text("score_key"),

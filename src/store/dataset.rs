@@ -1,7 +1,7 @@
 //! A dataset: a set of tables with a manifest; and the draft of one while a stage writes it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use arrow::datatypes::SchemaRef;
 use finch_core::manifest::{FileEntry, Manifest, Table};
@@ -91,11 +91,6 @@ impl Draft {
     /// An empty draft in a store.
     pub fn new(store: &Store) -> Result<Self> {
         Ok(Self { folder: store.scratch()?, tables: BTreeMap::new(), artifacts: Vec::new() })
-    }
-
-    /// Where its files are written.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// Starts a table under its contract's key.

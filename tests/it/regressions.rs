@@ -296,6 +296,14 @@ fn values_that_do_not_fit_are_errors_and_not_nulls() {
 }
 
 #[test]
+fn an_error_in_the_data_names_its_stage() {
+    let project = small();
+    let filter = "\n[stages.kept]\nkind = \"filter\"\ninput = \"labelled\"\nwhere = \"1 / (iteration - iteration) > 0\"\n";
+    project.write("spec.toml", format!("{LABEL}{filter}"));
+    project.run().fails(2, &["stage `kept`", "Divide by zero"]);
+}
+
+#[test]
 fn a_result_file_survives_a_mistake() {
     let project = small();
     project.run().ok();

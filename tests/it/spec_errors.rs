@@ -184,6 +184,8 @@ fn a_bad_catalogue_and_a_bad_sidecar_are_pointed_at() {
     project.write("tasks.toml", "[tasks.a]\n");
     project.write("logs/run/finch.toml", "tsk = \"a\"\n");
     project.run().fails(2, &["finch.toml:1:1: error F0102", "did you mean `task`?"]);
+    project.write("logs/run/finch.toml", "task = \"\"\n");
+    project.run().fails(2, &["finch.toml:1:8: error F0106", "`task` is empty"]);
 }
 
 #[test]
