@@ -2,33 +2,28 @@
 """Other programs read what finch wrote: DuckDB opens the shards and finds the same rows.
 
 Builds the demo into a temporary store, asks `finch path` where tables lie, and compares DuckDB's answers with
-those of `finch query`. DuckDB comes from PyPI into a virtual environment below build/; where it cannot be had, one
+those of `finch query`. DuckDB comes from PyPI into a folder below build/; where it cannot be had, one
 line says so.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / "build" / "peers-venv"
+PACKAGES = ROOT / "build" / "peers"
 DUCKDB = "duckdb==1.4.1"
 
 
-def python() -> Path | None:
-    """The environment's interpreter, made on first use; None when DuckDB cannot be installed."""
-    interpreter = VENV / "bin" / "python"
-    if not interpreter.exists():
-        venv.create(VENV, with_pip=True)
-    have = subprocess.run([interpreter, "-c", "import duckdb"], capture_output=True).returncode == 0
-    if not have:
-        pip = [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", DUCKDB]
-        if subprocess.run(pip).returncode != 0:
-            return None
-    return interpreter
+def packages() -> bool:
+    """Whether DuckDB is there, installed on first use. A folder, because a virtual environment needs more than pip."""
+    if not (PACKAGES / "duckdb").exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", PACKAGES, DUCKDB]
+        return subprocess.run(pip).returncode == 0
+    return True
 
 
 # Each query runs in both programs; {t} is the table, as finch names it and as a list of files.
@@ -45,8 +40,7 @@ NAMES = {"transitions": "split.transitions"}
 def main() -> int:
     """Compare all queries; the number of differences is the exit code."""
     finch = str(Path(sys.argv[1]).resolve())
-    interpreter = python()
-    if interpreter is None:
+    if not packages():
         print("SKIPPED peers: DuckDB cannot be installed from PyPI")
         return 0
     differences = 0
@@ -61,7 +55,7 @@ def main() -> int:
             script = "import duckdb, json, sys; c = duckdb.sql(sys.argv[1]); " \
                 "print(json.dumps([dict(zip(c.columns, row)) for row in c.fetchall()], default=int))"
             sql = query.format(t=f"read_parquet({files!r})")
-            theirs = json.loads(subprocess.run([interpreter, "-c", script, sql], check=True, capture_output=True, text=True).stdout)
+            theirs = json.loads(subprocess.run([sys.executable, "-c", script, sql], check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(PACKAGES)}).stdout)
             same = ours == theirs
             differences += not same
             print(f"peers: duckdb {table}: {'the same ' + str(len(ours)) + ' rows' if same else f'{ours} is not {theirs}'}")
