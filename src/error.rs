@@ -159,10 +159,6 @@ impl Error {
 
     /// The exit code: 1 the checks found something, 2 usage or spec, 3 environment.
     pub fn exit(&self) -> u8 {
-        match self.code() as u16 {
-            ..=302 | 405 | 407 | 504 | 505 | 600..=699 => 2,
-            303..=499 | 502 | 503 => 1,
-            _ => 3,
-        }
+        self.code().exit()
     }
 }

@@ -7,10 +7,10 @@
 pub mod catalog;
 pub mod check;
 pub mod cli;
-pub mod code;
 pub mod contract;
 pub mod engine;
 pub mod error;
+pub mod evaluation;
 pub mod graph;
 pub mod ingest;
 pub mod plan;
@@ -21,6 +21,7 @@ pub mod stage;
 pub mod store;
 
 pub use error::{Error, Result};
+pub use finch_core::code;
 
 /// Versions that shape what is written, for manifests and `finch --version`.
 pub fn toolchain() -> std::collections::BTreeMap<String, String> {

@@ -5,6 +5,7 @@
 //! key, so that a program and a prompt with the same text do not share an id.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -30,6 +31,8 @@ pub enum Kind {
     Transition,
     /// A training example.
     Example,
+    /// Examples that are trained on as one sequence.
+    Pack,
     /// A quarantined record.
     Quarantine,
     /// One folder of logs: the content of everything that is read from it.
@@ -58,6 +61,7 @@ impl Kind {
             Self::Candidate => "finch candidate v1",
             Self::Transition => "finch transition v1",
             Self::Example => "finch example v1",
+            Self::Pack => "finch pack v1",
             Self::Quarantine => "finch quarantine v1",
             Self::Unit => "finch unit v1",
             Self::Rows => "finch rows v1",
@@ -144,6 +148,13 @@ impl Digest {
         hex.truncate(12);
         hex
     }
+}
+
+/// The plain BLAKE3 of a file, as `b3sum` prints it.
+pub fn of_file(path: &Path) -> Result<Digest, Error> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_mmap_rayon(path).map_err(Error::io("read", path))?;
+    Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
 impl fmt::Display for Digest {

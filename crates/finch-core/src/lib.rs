@@ -6,16 +6,20 @@
 
 pub mod answer;
 pub mod canon;
+pub mod code;
 pub mod digest;
 pub mod error;
 pub mod example;
 pub mod manifest;
+pub mod packing;
 pub mod rows;
 pub mod sample;
 pub mod scrub;
 pub mod shard;
 pub mod template;
 pub mod tokens;
+pub mod training;
 
+pub use code::Code;
 pub use digest::{Digest, Kind};
 pub use error::Error;

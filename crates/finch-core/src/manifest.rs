@@ -35,8 +35,13 @@ pub struct Manifest {
     pub tables: BTreeMap<String, Table>,
     /// Files that are not tables, such as a tokenizer.
     pub artifacts: Vec<FileEntry>,
-    /// Digest of what the tables and artifacts say; survives re-encoding.
-    pub rows: Digest,
+    /// Digest of what the tables and artifacts say; survives re-encoding. A training has none: it is bit-equal
+    /// only on one machine, so what its tables say identifies nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Digest>,
+    /// Plain BLAKE3 of a training's weights, which stands for its content instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Digest>,
     /// Digest of the files' bytes.
     pub bytes: Digest,
     /// Records in and out.
@@ -112,7 +117,7 @@ pub struct Counts {
     pub removed: u64,
     /// Records that could not be read; each is a row of the `quarantine` table.
     pub quarantined: u64,
-    /// Whether `input = used + merged + removed + quarantined` is claimed. False for `sql` and `tokenizer`.
+    /// Whether `input = used + merged + removed + quarantined` is claimed. False for `sql`, `tokenizer` and `train`.
     pub conserved: bool,
     /// Removed and quarantined records by reason, and other figures worth keeping.
     pub reasons: BTreeMap<String, u64>,
@@ -122,6 +127,14 @@ impl Counts {
     /// Whether the conservation law holds, or is not claimed.
     pub fn balanced(&self) -> bool {
         !self.conserved || self.input == self.used + self.merged + self.removed + self.quarantined
+    }
+}
+
+impl Manifest {
+    /// What stages that read the dataset know it by: its `rows`, or a training's `weights`. Neither is there only
+    /// in a manifest that finch did not write; the fingerprint then tells it from all others.
+    pub fn content(&self) -> Digest {
+        self.rows.or(self.weights).unwrap_or(self.fingerprint)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tokenizers: load one, train a small one, count tokens.
+//! Tokenizers: load one, train a small one, turn chats into ids and ids into text.
 //!
 //! A trained tokenizer is a byte-level BPE: any text can be encoded, nothing is unknown. Training depends on
 //! the texts and the vocabulary size alone, not on the order of texts or the number of threads.
@@ -11,7 +11,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use crate::Error;
-use crate::template::{Piece, TURN_END, TURN_START, Template};
+use crate::template::{Part, Piece, TURN_END, TURN_START, Template};
 
 /// The smallest vocabulary: 256 bytes and the special tokens.
 pub const MIN_VOCABULARY: usize = 256 + SPECIAL.len();
@@ -99,12 +99,60 @@ impl Tokenizer {
     pub fn count_pieces(&self, pieces: &[Piece]) -> Result<usize, Error> {
         pieces.iter().try_fold(0, |sum, piece| {
             Ok(sum
-                + match piece {
-                    Piece::Marker(_) => 1,
-                    Piece::Text(text) => self.count(text)?,
+                + match &piece.part {
+                    Part::Marker(_) => 1,
+                    Part::Text(text) => self.count(text)?,
                 })
         })
     }
+
+    /// A rendered chat as ids, and for each id whether a model learns to write it.
+    pub fn encode_pieces(&self, pieces: &[Piece]) -> Result<Encoded, Error> {
+        let mut encoded = Encoded::default();
+        for piece in pieces {
+            match &piece.part {
+                Part::Marker(name) => {
+                    let id = self.id(name).ok_or_else(|| error(format!("it has no token `{name}`")))?;
+                    encoded.ids.push(id);
+                }
+                Part::Text(text) if text.is_empty() => {}
+                Part::Text(text) => {
+                    let encoding = self.inner.encode_fast(text.as_str(), false).map_err(error)?;
+                    encoded.ids.extend_from_slice(encoding.get_ids());
+                }
+            }
+            encoded.trained.resize(encoded.ids.len(), piece.trained);
+        }
+        Ok(encoded)
+    }
+
+    /// The id of a special token, by name.
+    pub fn id(&self, marker: &str) -> Option<u32> {
+        self.inner.token_to_id(marker)
+    }
+
+    /// Ids as text, special tokens spelled out. Bytes that are no whole character become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        self.inner.decode(ids, false).map_err(error)
+    }
+
+    /// One token for showing it alone: its text, or, when it is a part of a character, the vocabulary's own word.
+    pub fn token(&self, id: u32) -> Option<String> {
+        let word = self.inner.id_to_token(id)?;
+        match self.inner.decode(&[id], false) {
+            Ok(text) if !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER) => Some(text),
+            _ => Some(word),
+        }
+    }
+}
+
+/// A chat as ids, with what is learned of it; both lists have one length.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// The ids.
+    pub ids: Vec<u32>,
+    /// Whether a model learns to write the id at this place.
+    pub trained: Vec<bool>,
 }
 
 #[cfg(test)]
@@ -151,5 +199,70 @@ mod tests {
         let text = "def g(x):\n    return x + 3 <|im_end|>";
         assert_eq!(tokenizer.count(text).expect("count"), again.count(text).expect("count"));
         assert!(Tokenizer::from_json(b"{}").is_err());
+    }
+
+    fn chat() -> Vec<Piece> {
+        Template::ChatMl
+            .render(&[Message::new("user", "f(1)<|im_end|>"), Message::new("assistant", "x + 日")])
+    }
+
+    #[test]
+    fn a_chat_has_these_ids_and_this_mask() {
+        let tokenizer = trained();
+        let encoded = tokenizer.encode_pieces(&chat()).expect("encode");
+        let shown: Vec<String> = encoded
+            .ids
+            .iter()
+            .zip(&encoded.trained)
+            .map(|(id, trained)| {
+                let token = tokenizer.token(*id).expect("a token");
+                format!("{}{id}:{token}", if *trained { "*" } else { "" })
+            })
+            .collect();
+        assert_eq!(
+            shown.join(" ").replace('\n', "\\n"),
+            "1:<|im_start|> 87:u 85:s 71:e 84:r 201:\\n 72:f 10:( 19:1 11:) 30:< 94:| 75:i 79:m 65:_ 71:e 80:n 70:d \
+             94:| 32:> 2:<|im_end|> 201:\\n 1:<|im_start|> 67:a 85:s 85:s 75:i 85:s 86:t 67:a 80:n 86:t 201:\\n \
+             *90:x *267: + *223:  *165:æ *248:Ĺ *101:¥ *2:<|im_end|> 201:\\n"
+        );
+    }
+
+    #[test]
+    fn only_markers_of_the_template_are_special_tokens() {
+        let tokenizer = trained();
+        let encoded = tokenizer.encode_pieces(&chat()).expect("encode");
+        let end = tokenizer.id(TURN_END).expect("a marker");
+        assert_eq!(encoded.ids.iter().filter(|id| **id == end).count(), 2, "the content's is plain text");
+        assert_eq!(
+            tokenizer.decode(&encoded.ids).expect("decode"),
+            "<|im_start|>user\nf(1)<|im_end|><|im_end|>\n<|im_start|>assistant\nx + 日<|im_end|>\n"
+        );
+    }
+
+    #[test]
+    fn counting_agrees_with_encoding() {
+        let tokenizer = trained();
+        for content in ["", "x", "def f(x):\n    return x\n", "<|im_start|>user", "日本\u{0}\r\n"] {
+            let messages = [Message::new("user", content), Message::new("assistant", content)];
+            let pieces = Template::ChatMl.render(&messages);
+            let encoded = tokenizer.encode_pieces(&pieces).expect("encode");
+            assert_eq!(encoded.ids.len(), encoded.trained.len());
+            assert_eq!(tokenizer.count_pieces(&pieces).expect("count"), encoded.ids.len(), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_answer_still_trains_its_end() {
+        let tokenizer = trained();
+        let pieces = Template::ChatMl.render(&[Message::new("assistant", "")]);
+        let encoded = tokenizer.encode_pieces(&pieces).expect("encode");
+        let trained: Vec<u32> = encoded
+            .ids
+            .iter()
+            .zip(&encoded.trained)
+            .filter(|(_, trained)| **trained)
+            .map(|(id, _)| *id)
+            .collect();
+        assert_eq!(trained, [tokenizer.id(TURN_END).expect("a marker")]);
     }
 }

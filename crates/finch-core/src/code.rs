@@ -1,7 +1,7 @@
 //! Stable error codes: what scripts match on and what `finch explain` describes.
 //!
 //! A code is never reused for another meaning. The hundreds say where the trouble is: 01 spec, 02 graph,
-//! 03 sources, 04 stages, 05 store, 06 SQL, 07 environment.
+//! 03 sources, 04 stages, 05 store, 06 SQL, 07 environment, 08 training. finch and its trainer share the table.
 
 use std::fmt;
 
@@ -93,6 +93,8 @@ codes! {
     BadTokenizer = 407,
     /// A table could not be written or read.
     Table = 408,
+    /// An example is longer than a pack; packing never cuts one.
+    OverPack = 409,
     /// The store cannot be read or written.
     StoreIo = 501,
     /// A manifest is corrupt. It is never skipped.
@@ -111,6 +113,52 @@ codes! {
     Usage = 603,
     /// Threads or memory could not be set up.
     Environment = 701,
+    /// The trainer's config cannot be read, or a value is not one that it can have.
+    TrainingConfig = 801,
+    /// A dataset of packs cannot be read, or its files do not match its manifest or each other.
+    BadPacks = 802,
+    /// A model's `config.json` cannot be read, or asks for an architecture that the trainer does not have.
+    ModelConfig = 803,
+    /// A checkpoint lacks a tensor, or has one of another shape or type than its config says.
+    BadCheckpoint = 804,
+    /// The packs hold token ids that the model's vocabulary does not have.
+    Vocabulary = 805,
+    /// An example has no trained token, so it would count as data and teach nothing.
+    NothingTrained = 806,
+    /// A loss or a gradient is not a finite number.
+    NotFinite = 807,
+    /// Training data is missing: no pack is left for it.
+    NothingToTrain = 808,
+    /// libtorch is not there, or is not of the version that the trainer was built with.
+    NoLibtorch = 811,
+    /// CUDA was asked for and cannot be used here.
+    NoCuda = 812,
+    /// The trainer cannot be found or started.
+    NoTrainer = 813,
+    /// The trainer cannot write its output.
+    TrainerIo = 814,
+    /// libtorch refused an operation; out of memory is the usual reason.
+    Torch = 815,
+    /// The trainer ended before it was done.
+    TrainerDied = 816,
+    /// Training was stopped by a signal, after a checkpoint.
+    Stopped = 817,
+}
+
+impl Code {
+    /// The code that is written so, such as `F0812`.
+    pub fn named(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.to_string() == text)
+    }
+
+    /// The exit code: 1 the checks found something, 2 usage or spec, 3 environment.
+    pub fn exit(self) -> u8 {
+        match self as u16 {
+            ..=302 | 405 | 407 | 504 | 505 | 600..=699 | 801 | 803 => 2,
+            303..=499 | 502 | 503 | 802..=809 => 1,
+            _ => 3,
+        }
+    }
 }
 
 impl fmt::Display for Code {
@@ -128,5 +176,7 @@ mod tests {
         assert!(Code::ALL.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(Code::ALL.iter().all(|code| code.meaning().ends_with('.')));
         assert_eq!(Code::Syntax.to_string(), "F0101");
+        assert!(Code::ALL.iter().all(|code| Code::named(&code.to_string()) == Some(*code)));
+        assert_eq!(Code::named("F9999"), None);
     }
 }

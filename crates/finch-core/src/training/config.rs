@@ -1,0 +1,361 @@
+//! The parameters of a training, as a spec's `train` stage and the trainer's own config file write them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that decides the weights, besides the data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What training starts from.
+    pub base: Base,
+    /// What is optimised.
+    #[serde(default)]
+    pub method: Method,
+    /// Passes over the training packs; this or `steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// Optimizer steps; this or `epochs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Examples of a step, on average: packs are never cut. This or `batch_packs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_examples: Option<u64>,
+    /// Packs of a step; this or `batch_examples`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_packs: Option<u64>,
+    /// Packs that go through the model together; more need more memory and launch fewer kernels.
+    #[serde(default = "one")]
+    pub micro_packs: u64,
+    /// The highest learning rate.
+    pub lr: f64,
+    /// How the learning rate moves.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// AdamW's first decay rate.
+    #[serde(default = "beta1")]
+    pub beta1: f64,
+    /// AdamW's second decay rate.
+    #[serde(default = "beta2")]
+    pub beta2: f64,
+    /// AdamW's epsilon.
+    #[serde(default = "epsilon")]
+    pub epsilon: f64,
+    /// Decoupled weight decay, of matrices alone: norms are spared.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// The largest global gradient norm; longer gradients are scaled down to it. 0 clips nothing.
+    #[serde(default = "unit")]
+    pub clip: f64,
+    /// The weights' type while they train; the optimizer keeps f32 either way.
+    #[serde(default)]
+    pub dtype: DType,
+    /// Where to train.
+    #[serde(default)]
+    pub device: Device,
+    /// Threads of libtorch on the CPU; a part of the result, because sums of floats depend on it.
+    #[serde(default = "threads")]
+    pub threads: u32,
+    /// Held-out losses are taken before the first step, after the last, and every so many steps; 0 for no more.
+    #[serde(default)]
+    pub eval_every: u64,
+    /// At most so many tokens of each held-out task, whole examples chosen by hash; all when absent. A task of longer
+    /// examples alone is represented by its shortest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_tokens: Option<u64>,
+    /// A checkpoint to resume from, every so many steps; 0 for none but the last.
+    #[serde(default)]
+    pub checkpoint_every: u64,
+    /// Seeds the order of packs, the choice of held-out examples and random weights.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// What training starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Base {
+    /// A Hugging Face checkpoint directory: `config.json` and safetensors.
+    Checkpoint(PathBuf),
+    /// A `config.json` in the Hugging Face form, and weights drawn at random.
+    Config {
+        /// The file.
+        config: PathBuf,
+        /// How the weights begin.
+        init: Init,
+    },
+}
+
+/// How weights begin that no checkpoint holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// Normal with the config's `initializer_range`; norms are one. As `transformers` initialises.
+    Random,
+}
+
+/// What is optimised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Every weight, by cross entropy over the trained tokens.
+    #[default]
+    Sft,
+}
+
+/// How the learning rate moves over the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Its shape after warm-up.
+    #[serde(default)]
+    pub kind: ScheduleKind,
+    /// The fraction of steps in which it rises from 0, linearly.
+    #[serde(default)]
+    pub warmup: f64,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { kind: ScheduleKind::Cosine, warmup: 0.0 }
+    }
+}
+
+/// The shape of a schedule after warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Half a cosine, down to 0.
+    #[default]
+    Cosine,
+    /// A line, down to 0.
+    Linear,
+    /// No fall.
+    Constant,
+}
+
+/// The type of weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DType {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+/// Where to train.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// The first CUDA device, or else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first CUDA device; its absence is an error.
+    Cuda,
+}
+
+/// How long to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// Passes over the training packs.
+    Epochs(u64),
+    /// Optimizer steps.
+    Steps(u64),
+}
+
+/// What a step holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Examples, on average.
+    Examples(u64),
+    /// Packs.
+    Packs(u64),
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn unit() -> f64 {
+    1.0
+}
+
+fn beta1() -> f64 {
+    0.9
+}
+
+/// Shorter memory than PyTorch's 0.999, as language models are trained (GPT-3, arXiv 2005.14165, appendix B).
+fn beta2() -> f64 {
+    0.95
+}
+
+fn epsilon() -> f64 {
+    1e-8
+}
+
+/// A fixed number, not the machine's: it is a part of the result.
+fn threads() -> u32 {
+    2
+}
+
+impl Config {
+    /// A config with every default, for a base and a learning rate: one epoch, one pack a step.
+    pub fn new(base: Base, lr: f64) -> Self {
+        Self {
+            base,
+            method: Method::Sft,
+            epochs: Some(1),
+            steps: None,
+            batch_examples: None,
+            batch_packs: Some(1),
+            micro_packs: one(),
+            lr,
+            schedule: Schedule::default(),
+            beta1: beta1(),
+            beta2: beta2(),
+            epsilon: epsilon(),
+            weight_decay: 0.0,
+            clip: unit(),
+            dtype: DType::default(),
+            device: Device::default(),
+            threads: threads(),
+            eval_every: 0,
+            eval_tokens: None,
+            checkpoint_every: 0,
+            seed: 0,
+        }
+    }
+
+    /// More than this is a slip of the hand, and would take hours to plan.
+    const MOST_EPOCHS: u64 = 10_000;
+    /// More than any machine has.
+    const MOST_THREADS: u32 = 4096;
+
+    /// How long to train; exactly one of `epochs` and `steps` says it.
+    pub fn length(&self) -> Result<Length, (&'static str, String)> {
+        match (self.epochs, self.steps) {
+            (Some(0), _) => Err(("epochs", "must be at least 1".to_owned())),
+            (_, Some(0)) => Err(("steps", "must be at least 1".to_owned())),
+            (Some(epochs), None) if epochs > Self::MOST_EPOCHS => {
+                Err(("epochs", format!("must be at most {}", Self::MOST_EPOCHS)))
+            }
+            (Some(epochs), None) => Ok(Length::Epochs(epochs)),
+            (None, Some(steps)) => Ok(Length::Steps(steps)),
+            (Some(_), Some(_)) => Err(("steps", "stands beside `epochs`; give one of them".to_owned())),
+            (None, None) => Err(("epochs", "is missing, and so is `steps`; give one of them".to_owned())),
+        }
+    }
+
+    /// What a step holds; exactly one of `batch_examples` and `batch_packs` says it.
+    pub fn batch(&self) -> Result<Batch, (&'static str, String)> {
+        match (self.batch_examples, self.batch_packs) {
+            (Some(0), _) => Err(("batch_examples", "must be at least 1".to_owned())),
+            (_, Some(0)) => Err(("batch_packs", "must be at least 1".to_owned())),
+            (Some(examples), None) => Ok(Batch::Examples(examples)),
+            (None, Some(packs)) => Ok(Batch::Packs(packs)),
+            (Some(_), Some(_)) => {
+                Err(("batch_packs", "stands beside `batch_examples`; give one of them".to_owned()))
+            }
+            (None, None) => {
+                Err(("batch_examples", "is missing, and so is `batch_packs`; give one of them".to_owned()))
+            }
+        }
+    }
+
+    /// Checks every value; the error is the key and what is wrong with it.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        self.length()?;
+        self.batch()?;
+        let positive = |key, value: f64| match value.is_finite() && value > 0.0 {
+            true => Ok(()),
+            false => Err((key, format!("must be above 0, not {value}"))),
+        };
+        let amount = |key, value: f64| match value.is_finite() && value >= 0.0 {
+            true => Ok(()),
+            false => Err((key, format!("must not be negative, nor {value}"))),
+        };
+        let below_one = |key, value: f64| match (0.0..1.0).contains(&value) {
+            true => Ok(()),
+            false => Err((key, format!("must be at least 0 and below 1, not {value}"))),
+        };
+        positive("lr", self.lr)?;
+        positive("epsilon", self.epsilon)?;
+        amount("weight_decay", self.weight_decay)?;
+        amount("clip", self.clip)?;
+        below_one("beta1", self.beta1)?;
+        below_one("beta2", self.beta2)?;
+        if !(0.0..=1.0).contains(&self.schedule.warmup) {
+            return Err(("warmup", format!("must be between 0 and 1, not {}", self.schedule.warmup)));
+        }
+        for (key, value) in [("micro_packs", self.micro_packs), ("threads", u64::from(self.threads))] {
+            if value == 0 {
+                return Err((key, "must be at least 1".to_owned()));
+            }
+        }
+        if self.threads > Self::MOST_THREADS {
+            return Err(("threads", format!("must be at most {}", Self::MOST_THREADS)));
+        }
+        if self.eval_tokens == Some(0) {
+            return Err(("eval_tokens", "must be at least 1".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> Base {
+        Base::Checkpoint("models/base".into())
+    }
+
+    #[test]
+    fn a_short_config_has_the_documented_defaults() {
+        let text = r#"{"base": "models/base", "epochs": 1, "batch_packs": 1, "lr": 1e-5}"#;
+        let read: Config = serde_json::from_str(text).expect("config");
+        assert_eq!(read, Config::new(base(), 1e-5));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_unknown_keys_are_refused() {
+        let mut config = Config::new(Base::Config { config: "m.json".into(), init: Init::Random }, 1e-3);
+        config.schedule = Schedule { kind: ScheduleKind::Linear, warmup: 0.1 };
+        config.eval_tokens = Some(4096);
+        let text = serde_json::to_string(&config).expect("json");
+        assert_eq!(serde_json::from_str::<Config>(&text).expect("config"), config);
+        assert!(serde_json::from_str::<Config>(&text.replace("\"lr\"", "\"learning_rate\"")).is_err());
+    }
+
+    #[test]
+    fn every_bad_value_is_named() {
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 14] = [
+            ("epochs", |c| c.epochs = Some(u64::MAX)),
+            ("threads", |c| c.threads = u32::MAX),
+            ("lr", |c| c.lr = 0.0),
+            ("lr", |c| c.lr = f64::NAN),
+            ("epsilon", |c| c.epsilon = -1.0),
+            ("weight_decay", |c| c.weight_decay = f64::INFINITY),
+            ("clip", |c| c.clip = -1.0),
+            ("beta2", |c| c.beta2 = 1.0),
+            ("warmup", |c| c.schedule.warmup = 1.5),
+            ("micro_packs", |c| c.micro_packs = 0),
+            ("threads", |c| c.threads = 0),
+            ("steps", |c| c.steps = Some(5)),
+            ("epochs", |c| c.epochs = None),
+            ("batch_examples", |c| c.batch_packs = None),
+        ];
+        for (key, spoil) in cases {
+            let mut config = Config::new(base(), 1e-5);
+            spoil(&mut config);
+            let (named, _) = config.validate().expect_err(key);
+            assert_eq!(named, key);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What the trainer says while it works: one JSON object a line, on standard output and in its log.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// One line of the trainer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The data and the model are there; training begins.
+    Start(Start),
+    /// Held-out losses.
+    Eval(Eval),
+    /// One optimizer step.
+    Step(Step),
+    /// A checkpoint to resume from is on disk.
+    Checkpoint {
+        /// Steps done.
+        step: u64,
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// Training is done and the model is written.
+    Finish(Finish),
+    /// Training failed.
+    Error(Failure),
+}
+
+/// The first event: what will be done with what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Versions and device.
+    pub environment: Environment,
+    /// Weights in the model; a tied head counts once.
+    pub parameters: u64,
+    /// Optimizer steps in all.
+    pub steps: u64,
+    /// The step that a checkpoint was resumed after, when one was.
+    pub resumed_from: Option<u64>,
+    /// The `rows` digest of the table of packs.
+    pub data: Digest,
+    /// What there is to train on.
+    pub train: Totals,
+    /// What is held out and will be evaluated.
+    pub held_out: Totals,
+}
+
+/// What the weights depend on besides parameters and data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Versions of `finch-train`, `libtorch`, `tch`.
+    pub versions: BTreeMap<String, String>,
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// The processor's or the card's name.
+    pub device_name: String,
+    /// libtorch's threads.
+    pub threads: u32,
+}
+
+/// Sums over packs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Packs.
+    pub packs: u64,
+    /// Examples.
+    pub examples: u64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Tokens that count in the loss.
+    pub trained_tokens: u64,
+}
+
+/// Held-out losses at one point of training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Eval {
+    /// Steps done.
+    pub step: u64,
+    /// Mean over all trained tokens, in nats.
+    pub loss: f64,
+    /// The same by task, in the order of names.
+    pub tasks: Vec<TaskLoss>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// The held-out loss of one task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskLoss {
+    /// The task.
+    pub task: String,
+    /// `test` or `validation`.
+    pub split: String,
+    /// Mean over the task's trained tokens, in nats.
+    pub loss: f64,
+    /// Examples evaluated.
+    pub examples: u64,
+    /// Trained tokens evaluated.
+    pub tokens: u64,
+}
+
+/// One optimizer step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The step, from 1.
+    pub step: u64,
+    /// The pass over the training packs, from 0.
+    pub epoch: u64,
+    /// Mean over the step's trained tokens, before the update, in nats.
+    pub loss: f64,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// The learning rate of this step.
+    pub lr: f64,
+    /// Examples.
+    pub examples: u64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Tokens in the loss.
+    pub trained_tokens: u64,
+    /// Digest of the example ids in their order.
+    pub batch: Digest,
+    /// Tokens per second, of this step.
+    pub tokens_per_second: f64,
+    /// Wall time by phase, in milliseconds: `data`, `forward`, `backward`, `optimizer`.
+    pub phase_ms: BTreeMap<String, f64>,
+    /// Peak resident memory of the process, in bytes.
+    pub memory: u64,
+}
+
+/// The last event of a training that succeeded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finish {
+    /// Steps done.
+    pub step: u64,
+    /// Plain BLAKE3 of `model.safetensors`.
+    pub weights: Digest,
+    /// Wall time of this process, start to end.
+    pub seconds: f64,
+    /// Tokens that went through the model in this process, evaluation included.
+    pub tokens_seen: u64,
+    /// Peak resident memory of the process, in bytes.
+    pub memory: u64,
+}
+
+/// The last event of a training that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The stable code, such as `F0805`.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The exit code that follows.
+    pub exit: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_tagged_line() {
+        let event = Event::Checkpoint { step: 4, path: "out/step-4".into() };
+        let line = serde_json::to_string(&event).expect("json");
+        assert_eq!(line, r#"{"event":"checkpoint","step":4,"path":"out/step-4"}"#);
+        assert_eq!(serde_json::from_str::<Event>(&line).expect("event"), event);
+    }
+}
