@@ -1,0 +1,104 @@
+//! The trainer's log: every event as a JSON line in a file, and on standard output for people or for a program.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use finch_core::training::Event;
+
+use crate::error::{Error, Result};
+
+/// How standard output speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// Lines for people.
+    Words,
+    /// JSON lines.
+    Json,
+}
+
+/// Where events go.
+pub struct Log {
+    file: File,
+    path: PathBuf,
+    voice: Voice,
+}
+
+impl Log {
+    /// Opens a log for appending: a resumed training goes on in the same file.
+    pub fn open(path: &Path, voice: Voice) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(path).map_err(Error::io("open", path))?;
+        Ok(Self { file, path: path.to_path_buf(), voice })
+    }
+
+    /// Adds an event, and says it.
+    pub fn event(&mut self, event: &Event) -> Result<()> {
+        let mut line = serde_json::to_string(event)
+            .map_err(|source| Error::io("write", &self.path)(std::io::Error::other(source)))?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))?;
+        say(self.voice, event, &line);
+        Ok(())
+    }
+}
+
+/// Says an event on standard output. A reader that has gone away is no error: the log has everything.
+pub fn say(voice: Voice, event: &Event, line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = match voice {
+        Voice::Json => out.write_all(line.as_bytes()),
+        Voice::Words => out.write_all(words(event).as_bytes()),
+    };
+    let _ = out.flush();
+}
+
+/// An event in words.
+fn words(event: &Event) -> String {
+    match event {
+        Event::Start(start) => {
+            let environment = &start.environment;
+            let resumed =
+                start.resumed_from.map(|step| format!(", resumed after step {step}")).unwrap_or_default();
+            format!(
+                "start  {:.2} M parameters on {} ({}, {} threads), libtorch {}{resumed}\n       \
+                 {} examples in {} packs, {} tokens, {} of them trained; {} steps\n",
+                start.parameters as f64 / 1e6,
+                environment.device,
+                environment.device_name,
+                environment.threads,
+                environment.versions.get("libtorch").map_or("?", String::as_str),
+                start.train.examples,
+                start.train.packs,
+                start.train.tokens,
+                start.train.trained_tokens,
+                start.steps
+            )
+        }
+        Event::Eval(eval) => {
+            let mut text = format!("eval   step {}: held-out loss {:.4}\n", eval.step, eval.loss);
+            for task in &eval.tasks {
+                text += &format!(
+                    "       {:<10} {:<28} {:.4}  ({} examples, {} tokens)\n",
+                    task.split, task.task, task.loss, task.examples, task.tokens
+                );
+            }
+            text
+        }
+        Event::Step(step) => format!(
+            "step   {:>5}  loss {:.4}  grad {:.3}  lr {:.2e}  {:.0} tokens/s\n",
+            step.step, step.loss, step.grad_norm, step.lr, step.tokens_per_second
+        ),
+        Event::Checkpoint { step, path } => {
+            format!("saved  checkpoint of step {step} in {}\n", path.display())
+        }
+        Event::Finish(finish) => format!(
+            "done   {} steps in {:.1} s, {} tokens seen, {:.0} MiB at most; weights {}\n",
+            finish.step,
+            finish.seconds,
+            finish.tokens_seen,
+            finish.memory as f64 / (1 << 20) as f64,
+            finish.weights.short()
+        ),
+        Event::Error(_) => String::new(),
+    }
+}

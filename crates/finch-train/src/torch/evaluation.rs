@@ -1,0 +1,167 @@
+//! Held-out losses: by example, by task, and on request by token.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use finch_core::training::{Config, DType, Event, TaskLoss, files};
+use tch::no_grad;
+
+use super::{Head, Model, Segments, device, torch};
+use finch_train::architecture::Architecture;
+use finch_train::cli;
+use finch_train::error::{Error, Result};
+use finch_train::held_out::{self, Chosen};
+use finch_train::log::{Voice, say};
+use finch_train::losses::{ExampleLoss, TokenLosses};
+use finch_train::packs::Packs;
+use finch_train::sequence::Sequence;
+
+/// Losses at one point of training.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Measured {
+    /// Each example's loss.
+    pub(crate) examples: Vec<ExampleLoss>,
+    /// The same, as the event that is logged.
+    pub(crate) event: finch_core::training::Eval,
+    /// Tokens that went through the model.
+    pub(crate) tokens: u64,
+}
+
+/// Measures chosen examples, `tokens` tokens at a time; an example's loss does not depend on its neighbours.
+pub(crate) fn measure(
+    model: &Model,
+    packs: &mut Packs,
+    chosen: &[Chosen],
+    tokens: usize,
+    step: u64,
+    mut by_token: Option<&mut TokenLosses>,
+) -> Result<Measured> {
+    let started = Instant::now();
+    let mut examples = Vec::new();
+    let mut seen = 0;
+    for group in held_out::group(packs.all(), chosen, tokens) {
+        let mut sequence = Sequence::default();
+        for example in &group {
+            packs.append_document(example.pack, example.document, &mut sequence)?;
+        }
+        seen += sequence.ids.len() as u64;
+        let segments = Segments::new(&sequence, &model.shape, model.device, model.kind);
+        let by_row = no_grad(|| {
+            let hidden = model.hidden(&segments);
+            Head::default().loss(model, &hidden, &segments, None).by_row
+        });
+        let by_row: Vec<f32> = Vec::try_from(&by_row.to_device(tch::Device::Cpu)).map_err(torch)?;
+        for (owner, example) in group.iter().enumerate() {
+            let rows: Vec<usize> = (0..by_row.len()).filter(|&row| sequence.owners[row] == owner).collect();
+            let document = &packs.all()[example.pack].documents[example.document];
+            let sum: f64 = rows.iter().map(|&row| f64::from(by_row[row])).sum();
+            examples.push(ExampleLoss {
+                example_id: document.example_id.clone(),
+                step,
+                tokens: rows.len() as u64,
+                loss: sum / rows.len().max(1) as f64,
+            });
+            if let Some(file) = by_token.as_mut() {
+                let start: i64 = sequence.lengths[..owner].iter().sum();
+                let tokens: Vec<(i32, i32, f64)> = rows
+                    .iter()
+                    .map(|&row| {
+                        let position = sequence.rows[row] + 1 - start;
+                        (position as i32, sequence.targets[row] as i32, f64::from(by_row[row]))
+                    })
+                    .collect();
+                file.add(&document.example_id, &tokens)?;
+            }
+        }
+    }
+    let event = summed(packs, chosen, &examples, step, started.elapsed().as_secs_f64());
+    Ok(Measured { examples, event, tokens: seen })
+}
+
+/// Means by task and split over tokens, and over all.
+fn summed(
+    packs: &Packs,
+    chosen: &[Chosen],
+    examples: &[ExampleLoss],
+    step: u64,
+    seconds: f64,
+) -> finch_core::training::Eval {
+    let mut tasks: BTreeMap<(String, String), (f64, u64, u64)> = BTreeMap::new();
+    for (place, example) in chosen.iter().zip(examples) {
+        let pack = &packs.all()[place.pack];
+        let task = pack.documents[place.document].task.clone();
+        let entry = tasks.entry((pack.split.clone().unwrap_or_default(), task)).or_default();
+        entry.0 += example.loss * example.tokens as f64;
+        entry.1 += example.tokens;
+        entry.2 += 1;
+    }
+    let (sum, count) = tasks.values().fold((0.0, 0), |(sum, count), task| (sum + task.0, count + task.1));
+    finch_core::training::Eval {
+        step,
+        loss: sum / count.max(1) as f64,
+        tasks: tasks
+            .into_iter()
+            .map(|((split, task), (sum, tokens, examples))| TaskLoss {
+                task,
+                split,
+                loss: sum / tokens.max(1) as f64,
+                examples,
+                tokens,
+            })
+            .collect(),
+        seconds,
+    }
+}
+
+/// `finch-train eval`.
+pub(crate) fn run(command: &cli::Eval) -> Result<()> {
+    let machine = device::set_up(command.device, command.threads)?;
+    let shape = Architecture::read(&command.model.join(files::CONFIG))?;
+    let mut packs = Packs::open(&command.data)?;
+    packs.fits(shape.vocab_size)?;
+    let mut chosen = match command.split.as_deref() {
+        Some("train") => packs
+            .train()
+            .into_iter()
+            .flat_map(|pack| {
+                (0..packs.all()[pack].documents.len()).map(move |document| Chosen { pack, document })
+            })
+            .collect(),
+        _ => held_out::choose(packs.all(), command.tokens, command.seed),
+    };
+    if let Some(split) = &command.split {
+        chosen.retain(|example| packs.all()[example.pack].split.as_ref().is_none_or(|found| found == split));
+    }
+    if chosen.is_empty() {
+        let which =
+            command.split.as_deref().map_or("held out".to_owned(), |split| format!("of the split `{split}`"));
+        return Err(Error::Usage(format!("no example is {which}")));
+    }
+    let dtype = stored_dtype(&shape);
+    let model = Model::load(&command.model, shape, dtype, machine.device)?;
+    let longest = packs.longest();
+    let mut file = command.per_token.as_deref().map(TokenLosses::create).transpose()?;
+    let measured = measure(&model, &mut packs, &chosen, longest, 0, file.as_mut())?;
+    if let Some(file) = file {
+        file.finish()?;
+    }
+    let event = Event::Eval(measured.event);
+    let line = serde_json::to_string(&event)
+        .map_err(|source| Error::io("write", "standard output")(std::io::Error::other(source)))?;
+    say(if command.json { Voice::Json } else { Voice::Words }, &event, &(line + "\n"));
+    Ok(())
+}
+
+/// The type that a checkpoint says it is of.
+fn stored_dtype(shape: &Architecture) -> DType {
+    let named = shape.config.get("dtype").or_else(|| shape.config.get("torch_dtype"));
+    match named.and_then(serde_json::Value::as_str) {
+        Some("bfloat16") => DType::Bf16,
+        _ => DType::F32,
+    }
+}
+
+/// The examples that a training evaluates.
+pub(crate) fn chosen(packs: &Packs, config: &Config) -> Vec<Chosen> {
+    held_out::choose(packs.all(), config.eval_tokens, config.seed)
+}

@@ -1,0 +1,260 @@
+//! The loop: evaluate, step, evaluate, write the model; checkpoints between, and a clean stop on a signal.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use finch_core::training::{Base, Config, Event, Finish, Start, Step, files};
+use finch_core::{Digest, Kind};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+
+use super::checkpoint::{self, Finished, Identity};
+use super::device::peak_memory;
+use super::optimizer::clip_scale;
+use super::step::{Gradient, accumulate};
+use super::{AdamW, Model, device, evaluation, measure, step};
+use finch_train::architecture::Architecture;
+use finch_train::batch::Batches;
+use finch_train::cli;
+use finch_train::error::{Error, Result};
+use finch_train::held_out::{self, Chosen};
+use finch_train::log::{Log, Voice};
+use finch_train::losses::{self, ExampleLoss};
+use finch_train::packs::Packs;
+use finch_train::{config, schedule, tokenizer};
+
+/// `finch-train run`.
+pub(crate) fn run(command: &cli::Run) -> Result<()> {
+    let started = Instant::now();
+    let config = config::read(&command.config)?;
+    let machine = device::set_up(config.device, config.threads)?;
+    let shape = Architecture::of(&config.base)?;
+    let mut packs = Packs::open(&command.data)?;
+    packs.fits(shape.vocab_size)?;
+    let mut batches = Batches::of(&config, &packs)?;
+    let base = match &config.base {
+        Base::Checkpoint(folder) => Some(folder.as_path()),
+        Base::Config { .. } => None,
+    };
+    // Read now what must be written at the end: a missing file should not cost a training.
+    let companions = tokenizer::companions(packs.folder(), base)?;
+    let out = command.out.as_path();
+    std::fs::create_dir_all(out).map_err(Error::io("create", out))?;
+    let voice = if command.json { Voice::Json } else { Voice::Words };
+    let identity = Identity::new(&config, packs.digest());
+    let mut log = Log::open(&out.join(files::LOG), voice)?;
+    if let Some(finished) = Finished::find(out, &identity)? {
+        log.event(&Event::Start(finished.start))?;
+        return log.event(&Event::Finish(finished.finish));
+    }
+    let model = Model::begin(&config.base, shape, config.dtype, machine.device, config.seed)?;
+    let mut optimizer = AdamW::new(&model, &config);
+    let resumed = checkpoint::resume(out, &identity, &model, &mut optimizer)?;
+    let chosen = evaluation::chosen(&packs, &config);
+    let start = Start {
+        environment: machine.environment,
+        parameters: model.shape.parameters(),
+        steps: batches.steps(),
+        resumed_from: resumed.as_ref().map(|(step, _)| *step),
+        data: packs.digest(),
+        train: Packs::totals(packs.all().iter().filter(|pack| pack.is_train())),
+        held_out: held_out::totals(packs.all(), &chosen),
+    };
+    log.event(&Event::Start(start.clone()))?;
+    let (done, losses) = resumed.unwrap_or_default();
+    let train = packs.train();
+    let mut training = Training {
+        config: &config,
+        identity: &identity,
+        out,
+        model,
+        optimizer,
+        packs: &mut packs,
+        chosen,
+        log,
+        losses,
+        tokens_seen: 0,
+        stop: Stop::listen(command.json)?,
+    };
+    let steps = start.steps;
+    if done == 0 {
+        training.evaluate(0)?;
+    }
+    for step in done..steps {
+        let batch = batches.step(step);
+        let packs: Vec<usize> = batch.packs.iter().map(|&index| train[index]).collect();
+        training.step(step, steps, batch.epoch, &packs)?;
+        let (count, config) = (step + 1, training.config);
+        let every = |n: u64| n > 0 && count % n == 0;
+        if count < steps && every(config.eval_every) {
+            training.evaluate(count)?;
+        }
+        let signal = training.stop.asked();
+        if (count < steps && every(config.checkpoint_every)) || signal.is_some() {
+            let path = training.save(count)?;
+            if let Some(signal) = signal {
+                return Err(Error::Stopped { signal, step: count, path });
+            }
+        }
+    }
+    training.evaluate(steps)?;
+    let weights = checkpoint::write_model(out, &training.model, &config, &companions)?;
+    losses::write(&out.join(files::LOSSES), &training.losses)?;
+    let finish = Finish {
+        step: steps,
+        weights,
+        seconds: started.elapsed().as_secs_f64(),
+        tokens_seen: training.tokens_seen,
+        memory: peak_memory(),
+    };
+    Finished::new(identity.clone(), start, finish.clone()).write(out)?;
+    training.log.event(&Event::Finish(finish))
+}
+
+/// A training in progress.
+struct Training<'a> {
+    config: &'a Config,
+    identity: &'a Identity,
+    out: &'a Path,
+    model: Model,
+    optimizer: AdamW,
+    packs: &'a mut Packs,
+    chosen: Vec<Chosen>,
+    log: Log,
+    losses: Vec<ExampleLoss>,
+    tokens_seen: u64,
+    stop: Stop,
+}
+
+impl Training<'_> {
+    /// Measures the held-out examples after `done` steps, unless a checkpoint remembers them.
+    fn evaluate(&mut self, done: u64) -> Result<()> {
+        if self.chosen.is_empty() || self.losses.iter().any(|row| row.step == done) {
+            return Ok(());
+        }
+        let tokens = self.packs.longest();
+        let measured = measure(&self.model, self.packs, &self.chosen, tokens, done, None)?;
+        self.tokens_seen += measured.tokens;
+        if !measured.event.loss.is_finite() {
+            let broken = measured.examples.iter().find(|row| !row.loss.is_finite());
+            return Err(Error::NotFinite {
+                step: done,
+                what: "the held-out loss",
+                value: measured.event.loss.to_string(),
+                first: "after that many steps".to_owned(),
+                examples: broken.map(|row| row.example_id.clone()).into_iter().collect(),
+                hint: self.advice(),
+            });
+        }
+        self.losses.extend(measured.examples);
+        self.log.event(&Event::Eval(measured.event))
+    }
+
+    /// One optimizer step over some packs.
+    fn step(&mut self, step: u64, steps: u64, epoch: u64, chosen: &[usize]) -> Result<()> {
+        let started = Instant::now();
+        let micro = usize::try_from(self.config.micro_packs).unwrap_or(usize::MAX);
+        let gradient = accumulate(&self.model, self.packs, chosen, micro)?;
+        let updating = Instant::now();
+        let norm = self.optimizer.gradient_norm();
+        if !gradient.loss.is_finite() || !norm.is_finite() {
+            let (values, hint) = ((gradient.loss, norm), self.advice());
+            let error =
+                step::not_finite(&self.model, &self.optimizer, self.packs, chosen, step + 1, values, hint)?;
+            return Err(error);
+        }
+        let lr = schedule::rate(self.config.schedule, self.config.lr, step, steps);
+        self.optimizer.update(lr, clip_scale(norm, self.config.clip));
+        let totals = Packs::totals(chosen.iter().map(|&pack| &self.packs.all()[pack]));
+        self.tokens_seen += totals.tokens;
+        let seconds = started.elapsed().as_secs_f64();
+        let record = Step {
+            step: step + 1,
+            epoch,
+            loss: gradient.loss,
+            grad_norm: norm,
+            lr,
+            examples: totals.examples,
+            tokens: totals.tokens,
+            trained_tokens: totals.trained_tokens,
+            batch: batch_digest(self.packs, chosen),
+            tokens_per_second: totals.tokens as f64 / seconds.max(1e-9),
+            phase_ms: phases(&gradient, updating.elapsed().as_secs_f64()),
+            memory: peak_memory(),
+        };
+        self.log.event(&Event::Step(record))
+    }
+
+    fn save(&mut self, step: u64) -> Result<std::path::PathBuf> {
+        let path =
+            checkpoint::save(self.out, self.identity, step, &self.model, &self.optimizer, &self.losses)?;
+        self.log.event(&Event::Checkpoint { step, path: path.clone() })?;
+        Ok(path)
+    }
+
+    /// What to do about numbers that are none.
+    fn advice(&self) -> String {
+        let kept = checkpoint::newest(self.out);
+        let kept = kept
+            .map_or(String::new(), |path| format!("; the checkpoint in `{}` is from before", path.display()));
+        format!("look at these examples, lower `lr`, or set `clip`{kept}")
+    }
+}
+
+/// The digest of a step's example ids, in their order.
+fn batch_digest(packs: &Packs, chosen: &[usize]) -> Digest {
+    let documents = chosen.iter().flat_map(|&pack| &packs.all()[pack].documents);
+    documents
+        .fold(Kind::Choice.fields().text("batch"), |fields, document| fields.text(&document.example_id))
+        .finish()
+}
+
+fn phases(gradient: &Gradient, optimizer: f64) -> BTreeMap<String, f64> {
+    let phases = [
+        ("data", gradient.data),
+        ("forward", gradient.forward),
+        ("backward", gradient.backward),
+        ("optimizer", optimizer),
+    ];
+    phases.into_iter().map(|(name, seconds)| (name.to_owned(), seconds * 1e3)).collect()
+}
+
+/// Signals that ask for an end after the current step.
+struct Stop(Arc<AtomicUsize>);
+
+impl Stop {
+    /// Listens for signals; `started` says that a program started this one, whose end is such a signal too: nobody
+    /// would take what comes after it.
+    fn listen(started: bool) -> Result<Self> {
+        let asked = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_usize(signal, Arc::clone(&asked), signal as usize)
+                .map_err(Error::io("listen for", "signals"))?;
+        }
+        // A file beyond the size limit should be an error of that file, not the end of the process.
+        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
+            .map_err(Error::io("listen for", "signals"))?;
+        if started {
+            end_with_parent();
+        }
+        Ok(Self(asked))
+    }
+
+    fn asked(&self) -> Option<&'static str> {
+        match self.0.load(Ordering::SeqCst) as i32 {
+            0 => None,
+            SIGINT => Some("SIGINT"),
+            _ => Some("SIGTERM"),
+        }
+    }
+}
+
+/// Asks the system for SIGTERM when the parent ends.
+#[allow(unsafe_code)]
+fn end_with_parent() {
+    // SAFETY: prctl with PR_SET_PDEATHSIG takes a signal's number and touches no memory. It cannot fail for a signal
+    // that exists, and where it is not obeyed the training merely goes on.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, SIGTERM) };
+}
