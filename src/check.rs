@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 use finch_core::rows::RowsDigest;
+use finch_core::training::{Base, files};
 
 use crate::code::Code;
 use crate::contract::Contract;
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ingest::Discovery;
 use crate::spec::{
-    Config, Diagnostic, Ingest, Pipeline, Span, SpecError, Stage, TokenizerFrom, did_you_mean,
+    Config, Diagnostic, Ingest, Input, Pipeline, Span, SpecError, Stage, TokenizerFrom, Train, did_you_mean,
 };
 use crate::sql::views::{self, Needed};
 use crate::sql::{Engine, Session, Width};
@@ -29,15 +30,37 @@ const PLANNING_MEMORY: u64 = 64 << 20;
 pub fn sources(pipeline: &Pipeline) -> Result<()> {
     let mut diagnostics = Vec::new();
     for stage in &pipeline.stages {
-        let Config::Ingest(config) = &stage.config else { continue };
-        for source in config.sources.iter().filter(|source| !source.path.exists()) {
-            let message = format!("source `{}` does not exist", source.given);
-            let hint = format!("relative paths start at `{}`", pipeline.base.display());
-            diagnostics
-                .push(Diagnostic::new(Code::MissingSource, source.span.clone(), message).with_hint(hint));
-        }
+        let missing: Vec<(Span, String)> = match &stage.config {
+            Config::Ingest(config) => {
+                let missing = config.sources.iter().filter(|source| !source.path.exists());
+                let message = |given: &str| format!("source `{given}` does not exist");
+                missing.map(|source| (source.span.clone(), message(&source.given))).collect()
+            }
+            Config::Train(config) => {
+                base_problem(config).map(|problem| (config.base_span.clone(), problem)).into_iter().collect()
+            }
+            _ => vec![],
+        };
+        let hint = format!("relative paths start at `{}`", pipeline.base.display());
+        diagnostics.extend(missing.into_iter().map(|(span, message)| {
+            Diagnostic::new(Code::MissingSource, span, message).with_hint(hint.clone())
+        }));
     }
     finish(pipeline, diagnostics)
+}
+
+/// Why training cannot start from what the spec names.
+fn base_problem(config: &Train) -> Option<String> {
+    match &config.config.base {
+        Base::Config { config, .. } => {
+            (!config.is_file()).then(|| format!("the model config `{}` is not a file", config.display()))
+        }
+        Base::Checkpoint(folder) if !folder.is_dir() => {
+            Some(format!("the checkpoint `{}` is not a folder", folder.display()))
+        }
+        Base::Checkpoint(folder) => (!folder.join(files::CONFIG).is_file())
+            .then(|| format!("the checkpoint `{}` has no `{}`", folder.display(), files::CONFIG)),
+    }
 }
 
 /// Reports every source in which nothing is a log.
@@ -64,7 +87,8 @@ pub fn statements(pipeline: &Pipeline, graph: &Graph) -> Result<()> {
             continue;
         }
         let session = engine.session(Width::Narrow);
-        match after(stage, &inputs, &session) {
+        let made = read_kinds(pipeline, stage).and_then(|()| after(stage, &inputs, &session));
+        match made {
             Ok(made) => {
                 tables.insert(index, made);
             }
@@ -79,6 +103,25 @@ fn finish(pipeline: &Pipeline, diagnostics: Vec<Diagnostic>) -> Result<()> {
         return Ok(());
     }
     Err(SpecError { path: pipeline.path.clone(), text: pipeline.text.clone(), diagnostics }.into())
+}
+
+/// Refuses an input of the wrong kind, where a stage needs more of it than its tables.
+fn read_kinds(pipeline: &Pipeline, stage: &Stage) -> Result<(), Box<Diagnostic>> {
+    let (input, kind): (&Input, &str) = match &stage.config {
+        Config::Pack(config) => (&config.input, "render"),
+        Config::Train(config) => (&config.input, "pack"),
+        _ => return Ok(()),
+    };
+    match pipeline.stage(&input.stage) {
+        Some(read) if read.config.kind() != kind => {
+            let message = format!("`{}` is not a {kind} stage, which `{}` needs", input.stage, stage.name);
+            let stages = pipeline.stages.iter().filter(|stage| stage.config.kind() == kind);
+            let names: Vec<String> = stages.map(|stage| format!("`{}`", stage.name)).collect();
+            let hint = (!names.is_empty()).then(|| format!("{kind} stages here: {}", names.join(", ")));
+            Err(Box::new(Diagnostic::new(Code::BadValue, input.span.clone(), message).with_hint(hint)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The tables of a stage's dataset, from those of its inputs; or what is wrong with the stage.
@@ -169,6 +212,14 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
                 )));
             }
             made.extend([contract("examples"), contract("removed")]);
+        }
+        Config::Pack(config) => {
+            needs("examples", None, &config.input.span)?;
+            made.extend([contract("packs")]);
+        }
+        Config::Train(config) => {
+            needs("packs", None, &config.input.span)?;
+            made.extend([contract("losses")]);
         }
         Config::Sql(config) => {
             for (input, tables) in config.inputs.iter().zip(inputs) {

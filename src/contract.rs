@@ -120,14 +120,20 @@ fn data_type(word: &str) -> Option<DataType> {
         "float" => DataType::Float64,
         "bool" => DataType::Boolean,
         "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        "list<text>" => DataType::List(Arc::new(Field::new("item", DataType::Utf8, false))),
+        "list<text>" => list(DataType::Utf8),
+        "list<int32>" => list(DataType::Int32),
+        "list<bool>" => list(DataType::Boolean),
+        "list<float>" => list(DataType::Float64),
         "messages" => {
             let fields = ["role", "content"].map(|name| Field::new(name, DataType::Utf8, false));
-            let item = DataType::Struct(Fields::from(fields.to_vec()));
-            DataType::List(Arc::new(Field::new("item", item, false)))
+            list(DataType::Struct(Fields::from(fields.to_vec())))
         }
         _ => return None,
     })
+}
+
+fn list(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("item", item, false)))
 }
 
 /// Rows per batch when tables are built from Rust structs.

@@ -8,12 +8,12 @@ use finch_core::manifest::{self, Manifest};
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::plan::{Parts, Prepared, fingerprint, parameters, what_changed};
+use crate::plan::{Action, Prepared, Target, parameters, plan, what_changed};
 use crate::progress::Progress;
-use crate::spec::Pipeline;
+use crate::spec::{Config, Pipeline};
 use crate::sql;
 use crate::stage::{self, Context, code_version};
-use crate::store::{BuildRecord, Dataset, Decision, Draft, StageRecord, Store, verify};
+use crate::store::{BuildRecord, Dataset, Decision, Draft, StageRecord, Store, TrainingRecord, verify};
 
 /// How much of the machine to use; it changes no row.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,7 @@ impl Budget {
 pub struct Selection {
     /// This stage and what it needs; everything when `None`.
     pub only: Option<String>,
-    /// Compute this stage although its dataset is there, and compare.
+    /// Compute this stage although its dataset is there, and compare; train again, when it is a training.
     pub force: Option<String>,
 }
 
@@ -68,6 +68,7 @@ pub fn run(pipeline: &Pipeline, selection: &Selection, budget: Budget, progress:
         }
     }
     let store = Store::create(&pipeline.store)?;
+    early_trainer(&prepared, selection, &store)?;
     let mut record = BuildRecord::start(&pipeline.name, budget.threads);
     record.only.clone_from(&selection.only);
     let started = Instant::now();
@@ -99,6 +100,43 @@ pub fn run(pipeline: &Pipeline, selection: &Selection, budget: Budget, progress:
     Ok(Built { record, datasets })
 }
 
+/// The stages to build, in order.
+fn order(prepared: &Prepared<'_>, selection: &Selection) -> Vec<usize> {
+    let stages = &prepared.pipeline.stages;
+    let only = selection.only.as_ref().and_then(|name| stages.iter().position(|stage| stage.name == *name));
+    match only {
+        Some(stage) => prepared.graph.needed(stage),
+        None => prepared.graph.order().to_vec(),
+    }
+}
+
+/// Looks for the trainer before anything is computed, when it will be needed. A training that waits for its input and
+/// was done before may come out reused, so its trainer is looked for when its turn comes.
+fn early_trainer(prepared: &Prepared<'_>, selection: &Selection, store: &Store) -> Result<()> {
+    let order = order(prepared, selection);
+    let stages = order.iter().map(|&index| &prepared.pipeline.stages[index]);
+    let trainings: Vec<&str> = stages
+        .filter(|stage| matches!(stage.config, Config::Train(_)))
+        .map(|stage| stage.name.as_str())
+        .collect();
+    if trainings.is_empty() {
+        return Ok(());
+    }
+    let before = store.last_build();
+    let planned = plan(prepared, store)?;
+    for stage in planned.iter().filter(|planned| trainings.contains(&planned.stage.as_str())) {
+        let needed = match stage.action {
+            Action::Reuse => selection.force.as_ref() == Some(&stage.stage),
+            Action::Run => true,
+            Action::Depends => before.as_ref().is_none_or(|build| build.stage(&stage.stage).is_none()),
+        };
+        if needed {
+            stage::find_trainer(&stage.stage)?;
+        }
+    }
+    Ok(())
+}
+
 struct Build<'a> {
     prepared: &'a Prepared<'a>,
     store: &'a Store,
@@ -113,15 +151,7 @@ impl Build<'_> {
     fn stages(&mut self, selection: &Selection, record: &mut BuildRecord) -> Result<()> {
         let pipeline = self.prepared.pipeline;
         let before = self.store.last_build();
-        let only = selection
-            .only
-            .as_ref()
-            .and_then(|name| pipeline.stages.iter().position(|stage| stage.name == *name));
-        let order = match only {
-            Some(stage) => self.prepared.graph.needed(stage),
-            None => self.prepared.graph.order().to_vec(),
-        };
-        for index in order {
+        for index in order(self.prepared, selection) {
             let stage = &pipeline.stages[index];
             let started = Instant::now();
             let inputs: Vec<Dataset> = self
@@ -131,32 +161,30 @@ impl Build<'_> {
                 .iter()
                 .filter_map(|input| self.datasets.get(input).cloned())
                 .collect();
-            let parts = self.prepared.parts(index, &inputs.iter().collect::<Vec<_>>());
-            let fingerprint = fingerprint(&parts);
-            let mut there = self.store.dataset(fingerprint)?;
-            if let Some(damage) = there.as_ref().and_then(Dataset::damage) {
-                let aside = self.store.set_aside(fingerprint)?;
-                let text =
-                    format!("its dataset was damaged ({damage}) and is set aside in `{}`", aside.display());
-                self.progress.warning(&stage.name, &text);
-                there = None;
-            }
             let forced = selection.force.as_ref() == Some(&stage.name);
-            let (dataset, decision, why) = match there {
+            let target = self.target(index, &inputs, forced)?;
+            let fingerprint = target.fingerprint;
+            let mut training = None;
+            let (dataset, decision, why) = match &target.dataset {
                 Some(dataset) if !forced => {
-                    (dataset, Decision::Reuse, "its dataset is in the store".to_owned())
+                    (dataset.clone(), Decision::Reuse, "its dataset is in the store".to_owned())
                 }
                 there => {
-                    let why = match &there {
-                        Some(_) => "--force".to_owned(),
-                        None => {
-                            what_changed(&parts, before.as_ref().and_then(|build| build.stage(&stage.name)))
+                    let why = match (forced, target.number()) {
+                        (false, _) => {
+                            let before = before.as_ref().and_then(|build| build.stage(&stage.name));
+                            what_changed(&target.parts, before)
                         }
+                        (true, 0) => "--force".to_owned(),
+                        (true, attempt) => format!("--force, attempt {attempt} beside the first"),
                     };
                     self.progress.started(&stage.name, stage.config.kind(), &why);
-                    (self.compute(index, &inputs, &parts, there.as_ref())?, Decision::Run, why)
+                    let computed = self.compute(index, &inputs, &target, there.as_ref())?;
+                    training = computed.1;
+                    (computed.0, Decision::Run, why)
                 }
             };
+            stage::settle(stage, self.store, fingerprint);
             stage::admit(stage, &dataset.manifest.counts)?;
             let rows = dataset.table(&dataset.manifest.row_table).map_or(0, |table| table.rows);
             let stage_record = StageRecord {
@@ -169,7 +197,8 @@ impl Build<'_> {
                 why,
                 rows,
                 seconds: started.elapsed().as_secs_f64(),
-                parts,
+                parts: target.parts,
+                training,
             };
             self.progress.finished(&stage_record, &dataset.manifest);
             record.stages.push(stage_record);
@@ -178,14 +207,39 @@ impl Build<'_> {
         Ok(())
     }
 
+    /// The dataset that a stage makes or has, with damage out of the way. A forced training is the next attempt.
+    fn target(&self, index: usize, inputs: &[Dataset], forced: bool) -> Result<Target> {
+        let stage = &self.prepared.pipeline.stages[index];
+        let mut target = self.prepared.target(index, &inputs.iter().collect::<Vec<_>>(), self.store)?;
+        let training = matches!(stage.config, Config::Train(_));
+        let damage = target.dataset.as_ref().and_then(|dataset| match dataset.damage() {
+            // A pure stage that is forced is computed and compared; a training has nothing to be compared with.
+            None if forced && training => verify::check_files(dataset)
+                .first()
+                .map(|finding| format!("`{}`: {}", finding.place, finding.what)),
+            damage => damage,
+        });
+        if let Some(damage) = damage {
+            let aside = self.store.set_aside(target.fingerprint)?;
+            let text =
+                format!("its dataset was damaged ({damage}) and is set aside in `{}`", aside.display());
+            self.progress.warning(&stage.name, &text);
+            target.dataset = None;
+        }
+        if forced && training && target.dataset.is_some() {
+            target = target.next_attempt();
+        }
+        Ok(target)
+    }
+
     /// Runs a stage and publishes its dataset; a forced one must come out as it was.
     fn compute(
         &mut self,
         index: usize,
         inputs: &[Dataset],
-        parts: &Parts,
+        target: &Target,
         there: Option<&Dataset>,
-    ) -> Result<Dataset> {
+    ) -> Result<(Dataset, Option<TrainingRecord>)> {
         let pipeline = self.prepared.pipeline;
         let stage = &pipeline.stages[index];
         if self.engine.is_none() {
@@ -203,6 +257,8 @@ impl Build<'_> {
             store: self.store,
             inputs,
             discovery: self.prepared.discoveries.get(&index),
+            fingerprint: target.fingerprint,
+            progress: self.progress,
         };
         let outcome = stage::run(&context, &mut draft).map_err(|error| error.in_stage(&stage.name))?;
         for warning in &outcome.warnings {
@@ -218,13 +274,23 @@ impl Build<'_> {
         }
         let (folder, tables, artifacts) = draft.into_parts();
         let (rows, bytes) = manifest::digests(&tables, &artifacts);
+        let mut toolchain = crate::toolchain();
+        // What a training's tables say is no more reproducible than its weights, which stand for it.
+        let (rows, weights, record) = match outcome.training.map(|trained| *trained) {
+            Some(trained) => {
+                toolchain.extend(trained.toolchain);
+                (None, Some(trained.weights), Some(trained.record))
+            }
+            None => (Some(rows), None, None),
+        };
         let manifest = Manifest {
             version: manifest::VERSION,
-            fingerprint: fingerprint(parts),
+            fingerprint: target.fingerprint,
             kind: stage.config.kind().to_owned(),
             code_version: code_version(stage.config.kind()),
             parameters: parameters(&stage.config),
-            inputs: parts
+            inputs: target
+                .parts
                 .iter()
                 .filter(|(name, _)| name.starts_with("input.") || name.starts_with("outside."))
                 .filter_map(|(name, value)| Some((name.clone(), value.parse().ok()?)))
@@ -233,10 +299,11 @@ impl Build<'_> {
             tables,
             artifacts,
             rows,
+            weights,
             bytes,
             counts: outcome.counts,
-            seed: parts.get("pipeline.seed").and_then(|seed| seed.parse().ok()),
-            toolchain: crate::toolchain(),
+            seed: target.parts.get("pipeline.seed").and_then(|seed| seed.parse().ok()),
+            toolchain,
         };
         if let Some(there) = there {
             let same = (manifest.rows, manifest.bytes) == (there.manifest.rows, there.manifest.bytes);
@@ -249,7 +316,7 @@ impl Build<'_> {
                 });
             }
             if verify::check_files(there).is_empty() {
-                return Ok(there.clone());
+                return Ok((there.clone(), record));
             }
             // The rows are the same and the files are not: the store is damaged, and here is a good copy.
             let aside = self.store.set_aside(manifest.fingerprint)?;
@@ -259,7 +326,7 @@ impl Build<'_> {
             );
             self.progress.warning(&stage.name, &text);
         }
-        self.store.publish(folder.path(), &manifest)
+        Ok((self.store.publish(folder.path(), &manifest)?, record))
     }
 }
 

@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 
 use finch_core::manifest::canonical_json;
-use finch_core::{Digest, Kind};
+use finch_core::training::{self, Base};
+use finch_core::{Digest, Kind, digest};
 
 use crate::catalog::Catalog;
 use crate::check;
 use crate::code::Code;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ingest::Discovery;
 use crate::spec::{Config, Diagnostic, Pipeline, TokenizerFrom};
@@ -71,6 +72,9 @@ impl<'a> Prepared<'a> {
                         files.insert(index, Digest::of_bytes(&bytes));
                     }
                 }
+                Config::Train(train) => {
+                    files.insert(index, base_digest(&train.config.base)?);
+                }
                 _ => {}
             }
         }
@@ -90,7 +94,7 @@ impl<'a> Prepared<'a> {
         for (n, (input, name)) in inputs.iter().zip(config.inputs()).enumerate() {
             // A query speaks of its inputs by name, so there the names have a meaning.
             let role = if matches!(config, Config::Sql(_)) { name.stage.clone() } else { n.to_string() };
-            parts.insert(format!("input.{role}"), input.manifest.rows.to_string());
+            parts.insert(format!("input.{role}"), input.manifest.content().to_string());
         }
         let seed = self.pipeline.seed.to_string();
         match config {
@@ -108,14 +112,112 @@ impl<'a> Prepared<'a> {
                 parts.insert("pipeline.seed".to_owned(), seed);
                 parts.insert("outside.alias_groups".to_owned(), self.catalog.alias_digest().to_string());
             }
+            Config::Train(_) => {
+                parts.insert("pipeline.seed".to_owned(), seed);
+            }
             _ => {}
         }
         if let Some(file) = self.files.get(&index) {
-            parts.insert("outside.file".to_owned(), file.to_string());
+            let what = if matches!(config, Config::Train(_)) { "outside.base" } else { "outside.file" };
+            parts.insert(what.to_owned(), file.to_string());
         }
         parts
     }
+
+    /// Which dataset of a stage a build means, given its inputs. Plans and builds both ask here.
+    ///
+    /// A stage that is a pure function has one. A training is none, so `--force` does not compare: it makes another
+    /// attempt beside the earlier ones, whose number is a part of its fingerprint. A build means the newest attempt
+    /// that is in the store, and the first one when none is.
+    pub fn target(&self, index: usize, inputs: &[&Dataset], store: &Store) -> Result<Target> {
+        let first = Target::new(self.parts(index, inputs));
+        if !matches!(self.pipeline.stages[index].config, Config::Train(_)) {
+            return first.looked_up(store);
+        }
+        // Attempts may have been removed or set aside, so numbers can have gaps; there are no more of them than
+        // datasets. Only names are compared here: the hashes of a few hundred attempts take a millisecond.
+        let stored = store.fingerprints()?;
+        let mut attempts = (1..=stored.len() as u64).rev().map(|attempt| first.attempt(attempt));
+        let newest = attempts.find(|target| stored.binary_search(&target.fingerprint).is_ok());
+        newest.unwrap_or(first).looked_up(store)
+    }
 }
+
+/// A dataset that is meant, whether or not it is there.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What its fingerprint is made of.
+    pub parts: Parts,
+    /// Its name.
+    pub fingerprint: Digest,
+    /// The dataset, when it is in the store.
+    pub dataset: Option<Dataset>,
+}
+
+/// The part that tells attempts of one training from each other; the first one has none.
+const ATTEMPT: &str = "attempt";
+
+impl Target {
+    fn new(parts: Parts) -> Self {
+        Self { fingerprint: fingerprint(&parts), parts, dataset: None }
+    }
+
+    fn looked_up(mut self, store: &Store) -> Result<Self> {
+        self.dataset = store.dataset(self.fingerprint)?;
+        Ok(self)
+    }
+
+    fn attempt(&self, attempt: u64) -> Self {
+        let mut parts = self.parts.clone();
+        parts.insert(ATTEMPT.to_owned(), attempt.to_string());
+        Self::new(parts)
+    }
+
+    /// How often the training was forced, up to this attempt.
+    pub fn number(&self) -> u64 {
+        self.parts.get(ATTEMPT).and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    /// The attempt after this one.
+    #[must_use]
+    pub fn next_attempt(&self) -> Self {
+        self.attempt(self.number() + 1)
+    }
+}
+
+/// What a base says, wherever it lies: a config file's digest, or the names and digests of a checkpoint's files.
+fn base_digest(base: &Base) -> Result<Digest> {
+    let folder = match base {
+        Base::Config { config, .. } => return Ok(digest::of_file(config)?),
+        Base::Checkpoint(folder) => folder,
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let name = entry.map_err(Error::io("list", folder))?.file_name().to_string_lossy().into_owned();
+        let weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+        let described = [training::files::CONFIG, "generation_config.json"].contains(&name.as_str());
+        if weights || described || TOKENIZER_FILES.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    let mut fields = Kind::Fingerprint.fields().text("base");
+    for name in names {
+        fields = fields.text(&name).digest(digest::of_file(&folder.join(&name))?);
+    }
+    Ok(fields.finish())
+}
+
+/// The files of a checkpoint that say how it tokenizes.
+const TOKENIZER_FILES: [&str; 7] = [
+    training::files::TOKENIZER,
+    training::files::TOKENIZER_CONFIG,
+    "added_tokens.json",
+    "chat_template.jinja",
+    "merges.txt",
+    "special_tokens_map.json",
+    "vocab.json",
+];
 
 /// A stage's parameters as the manifest writes them, defaults included.
 pub fn parameters(config: &Config) -> serde_json::Value {
@@ -178,10 +280,9 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store) -> Result<Vec<Planned>> {
             });
             continue;
         }
-        let parts = prepared.parts(index, &inputs);
-        let fingerprint = fingerprint(&parts);
+        let Target { parts, fingerprint, dataset } = prepared.target(index, &inputs, store)?;
         let before = last.as_ref().and_then(|build| build.stage(&stage.name));
-        let (action, why) = match store.dataset(fingerprint)? {
+        let (action, why) = match dataset {
             Some(dataset) => {
                 datasets.insert(index, dataset);
                 (Action::Reuse, "its dataset is in the store".to_owned())

@@ -1,9 +1,12 @@
 //! What a build says while it runs: one line an event, on standard error.
 
+mod training;
+
 use std::io::Write;
 
 use finch_core::manifest::Manifest;
 
+pub use self::training::TrainingLines;
 use crate::store::{Decision, StageRecord};
 
 /// Where events go.
@@ -32,6 +35,13 @@ impl Progress {
     /// A stage is done.
     pub fn finished(&self, stage: &StageRecord, manifest: &Manifest) {
         match self {
+            Self::Lines if stage.decision == Decision::Reuse && manifest.weights.is_some() => {
+                let weights = manifest.weights.map(|weights| weights.short()).unwrap_or_default();
+                say(&format!(
+                    "reuse  {:<12} trained weights {weights}, not trained again; `--force {}` trains again",
+                    stage.name, stage.name
+                ));
+            }
             Self::Lines => {
                 let verb = if stage.decision == Decision::Reuse { "reuse" } else { "done" };
                 let rows = if manifest.row_table.is_empty() {
@@ -43,8 +53,22 @@ impl Progress {
             }
             Self::Json => event(&serde_json::json!({
                 "event": "finished", "stage": stage.name, "decision": stage.decision, "rows": stage.rows,
-                "seconds": stage.seconds, "fingerprint": stage.fingerprint, "counts": manifest.counts,
+                "seconds": stage.seconds, "fingerprint": stage.fingerprint, "weights": manifest.weights, "counts": manifest.counts,
             })),
+            Self::Quiet => {}
+        }
+    }
+
+    /// The lines of a training in a stage.
+    pub fn training<'a>(&'a self, stage: &'a str) -> TrainingLines<'a> {
+        TrainingLines::new(self, stage)
+    }
+
+    /// A line that another program of a stage wrote.
+    pub fn output(&self, stage: &str, line: &str) {
+        match self {
+            Self::Lines => say(line),
+            Self::Json => event(&serde_json::json!({"event": "output", "stage": stage, "text": line})),
             Self::Quiet => {}
         }
     }

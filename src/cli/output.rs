@@ -26,7 +26,7 @@ pub(super) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let right: Vec<bool> = (0..header.len())
         .map(|column| {
-            rows.iter().all(|row| row[column].chars().all(|c| c.is_ascii_digit() || ".-".contains(c)))
+            rows.iter().all(|row| row[column].chars().all(|c| c.is_ascii_digit() || ".-+".contains(c)))
         })
         .collect();
     let line = |cells: Vec<&str>| {

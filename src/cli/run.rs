@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::BudgetArgs;
 use super::output::{columns, print};
+use super::training;
 use crate::engine::{self, Built, Selection};
 use crate::error::{Error, Result};
 use crate::plan::{Action, Prepared, plan};
@@ -87,7 +88,7 @@ pub(super) struct Run {
     /// Build this stage and what it needs, and nothing else
     #[arg(long, value_name = "STAGE")]
     only: Option<String>,
-    /// Compute this stage although its dataset is there, and compare the two
+    /// Compute this stage although its dataset is there, and compare the two; a train stage trains again, beside it
     #[arg(long, value_name = "STAGE")]
     force: Option<String>,
     /// Another store than the spec's
@@ -114,7 +115,7 @@ impl Run {
         };
         let built = engine::run(&pipeline, &selection, self.budget.budget(), &progress)?;
         if progress == Progress::Lines {
-            print(&summary(&pipeline, &built, &self.spec, self.store.as_deref()))?;
+            print(&summary(&pipeline, &built, &self.spec, self.store.as_deref())?)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -133,7 +134,7 @@ fn read(path: &Path, store: Option<PathBuf>) -> Result<Pipeline> {
 }
 
 /// What came in, what stayed, and why the rest did not.
-fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>) -> String {
+fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>) -> Result<String> {
     let rows: Vec<Vec<String>> = built
         .record
         .stages
@@ -175,7 +176,13 @@ fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>
             }
         }
     }
-    text += &format!(" {}\n\ntry next:\n", seen.join(", "));
+    text += &format!(" {}\n", seen.join(", "));
+    for (stage, dataset) in &built.datasets {
+        if dataset.manifest.weights.is_some() {
+            text += &training::closing(stage, dataset)?;
+        }
+    }
+    text += "\ntry next:\n";
     let finch = quoted(&std::env::args().next().unwrap_or_else(|| "finch".to_owned()));
     let store = quoted(&here);
     let labelled = built.record.stages.iter().any(|stage| stage.kind == "label");
@@ -189,7 +196,7 @@ fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>
         "  {finch} query --store {store} \"{question}\"\n  {finch} path --store {store} {table}\n  {finch} plan {}\n",
         quoted(&spec.display().to_string())
     );
-    text
+    Ok(text)
 }
 
 /// The store as a user would type it: relative to here when it is below here.

@@ -6,8 +6,8 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, did_you_mean};
 use super::stages::{
-    Config, Dedup, Exact, Filter, Ingest, Label, OnLeak, OverLength, PerTask, Render, SourceEntry, Split,
-    Sql, Tokenizer, TokenizerFrom, ValidationRuns,
+    Config, Dedup, Exact, Filter, Ingest, Label, OnLeak, OverLength, Pack, PerTask, Render, SourceEntry,
+    Split, Sql, Tokenizer, TokenizerFrom, ValidationRuns,
 };
 use super::{Input, Reader, Stage};
 use crate::code::Code;
@@ -15,7 +15,7 @@ use crate::code::Code;
 type ReadKind = fn(&mut Reader<'_>, &Path) -> Option<Config>;
 
 /// Every stage kind: its word, and how its table is read.
-const KINDS: [(&str, ReadKind); 8] = [
+const KINDS: [(&str, ReadKind); 10] = [
     ("ingest", ingest),
     ("dedup", dedup),
     ("label", label),
@@ -23,6 +23,8 @@ const KINDS: [(&str, ReadKind); 8] = [
     ("split", split),
     ("tokenizer", tokenizer),
     ("render", render),
+    ("pack", pack),
+    ("train", super::training::train),
     ("sql", sql),
 ];
 
@@ -30,7 +32,7 @@ const KINDS: [(&str, ReadKind); 8] = [
 const RESERVED_SCHEMAS: [&str; 3] = ["public", "information_schema", "datafusion"];
 
 /// Stage kinds that the design names and this version does not build.
-const RESERVED: [&str; 3] = ["pack", "train", "export"];
+const RESERVED: [&str; 1] = ["export"];
 
 /// Reads all stages, in the order of the file.
 pub(super) fn read_all(mut table: Reader<'_>, base: &Path) -> Vec<Stage> {
@@ -82,7 +84,8 @@ fn is_identifier(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-fn input(reader: &mut Reader<'_>, key: &str) -> Option<Input> {
+/// The name of another stage.
+pub(super) fn input(reader: &mut Reader<'_>, key: &str) -> Option<Input> {
     let stage = reader.required_text(key)?;
     Some(Input { stage, span: reader.span_of(key) })
 }
@@ -302,6 +305,25 @@ fn render(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
         max_tokens: max_tokens?,
         over_length: over_length?,
         scrub,
+        allow_empty,
+    }))
+}
+
+fn pack(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
+    let input = input(reader, "input");
+    // Places in a pack are 32-bit, as the programs that read packs have them.
+    let longest = 1..=i64::from(i32::MAX);
+    let sequence_tokens =
+        reader.required("sequence_tokens", |reader, key| reader.integer(key, longest.clone()));
+    let shard_bytes = match reader.has("shard_bytes") {
+        true => reader.bytes("shard_bytes"),
+        false => Some(finch_core::shard::Cuts::default().shard_bytes as u64),
+    };
+    let allow_empty = reader.boolean("allow_empty").unwrap_or(false);
+    Some(Config::Pack(Pack {
+        input: input?,
+        sequence_tokens: sequence_tokens?,
+        shard_bytes: shard_bytes?,
         allow_empty,
     }))
 }

@@ -7,16 +7,19 @@
 mod diagnostic;
 mod kinds;
 mod reader;
+mod size;
 mod stages;
+mod training;
 
 use std::path::{Path, PathBuf};
 
 pub use diagnostic::{Diagnostic, Span, SpecError};
 pub(crate) use diagnostic::{did_you_mean, nearest};
 pub(crate) use reader::{Reader, read_document};
+pub use size::parse_bytes;
 pub use stages::{
-    Config, Dedup, Exact, Filter, Ingest, Label, OnLeak, OverLength, PerTask, Render, SourceEntry, Split,
-    Sql, Tokenizer, TokenizerFrom, ValidationRuns,
+    Config, Dedup, Exact, Filter, Ingest, Label, Launcher, OnLeak, OverLength, Pack, PerTask, Render,
+    SourceEntry, Split, Sql, Tokenizer, TokenizerFrom, Train, ValidationRuns,
 };
 
 use crate::code::Code;

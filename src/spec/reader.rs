@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Span, SpecError, did_you_mean, nearest};
+use super::size::parse_bytes;
 use crate::code::Code;
 
 /// Mistakes found so far.
@@ -67,7 +68,8 @@ pub(crate) struct Reader<'a> {
     span: Span,
     /// The table in words, for messages: "stage `unique`".
     what: String,
-    asked: Vec<String>,
+    /// Keys that the table may have; what is there besides them is a mistake.
+    asked: RefCell<Vec<String>>,
     /// Required keys that are absent; reported at the end, because a misspelt key explains them.
     missing: Vec<String>,
     problems: &'a Problems,
@@ -75,7 +77,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(table: &'a DeTable<'a>, span: Span, what: impl Into<String>, problems: &'a Problems) -> Self {
-        Self { table, span, what: what.into(), asked: Vec::new(), missing: Vec::new(), problems }
+        Self { table, span, what: what.into(), asked: RefCell::default(), missing: Vec::new(), problems }
     }
 
     pub(crate) fn span(&self) -> Span {
@@ -87,13 +89,22 @@ impl<'a> Reader<'a> {
         self.table.get(key).map_or(self.span(), Spanned::span)
     }
 
+    /// Whether a key is there; from here on it is a known one.
     pub(crate) fn has(&self, key: &str) -> bool {
+        self.know(key);
         self.table.contains_key(key)
+    }
+
+    fn know(&self, key: &str) {
+        let mut asked = self.asked.borrow_mut();
+        if !asked.iter().any(|known| known == key) {
+            asked.push(key.to_owned());
+        }
     }
 
     /// Marks a key as known and returns its value.
     fn ask(&mut self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.asked.push(key.to_owned());
+        self.know(key);
         self.table.get(key)
     }
 
@@ -118,6 +129,16 @@ impl<'a> Reader<'a> {
         ));
     }
 
+    /// The table in words, for messages.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether a key holds a table.
+    pub(crate) fn is_table(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|value| value.get_ref().as_table().is_some())
+    }
+
     /// Reads a key that must be there.
     pub(crate) fn required<T>(
         &mut self,
@@ -125,7 +146,6 @@ impl<'a> Reader<'a> {
         read: impl FnOnce(&mut Self, &str) -> Option<T>,
     ) -> Option<T> {
         if !self.has(key) {
-            self.asked.push(key.to_owned());
             self.missing.push(key.to_owned());
             return None;
         }
@@ -173,6 +193,32 @@ impl<'a> Reader<'a> {
                     format!("`{key}` in {} must be between {} and {}", self.what, range.start(), range.end())
                 };
                 self.reject(key, Code::BadValue, message, None);
+                None
+            }
+        }
+    }
+
+    /// A size: text such as `64MiB`, or a number of bytes.
+    pub(crate) fn bytes(&mut self, key: &str) -> Option<u64> {
+        let value = self.ask(key)?;
+        let size = match value.get_ref() {
+            DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix())
+                .map_err(|_| format!("`{}` is not a size", digits.as_str())),
+            DeValue::String(text) => parse_bytes(text),
+            _ => {
+                self.wrong_type(key, value, "a size, such as \"64MiB\"");
+                return None;
+            }
+        };
+        match size {
+            Ok(size) if size > 0 => Some(size),
+            Ok(_) => {
+                let message = format!("`{key}` in {} must be at least 1", self.what);
+                self.reject(key, Code::BadValue, message, None);
+                None
+            }
+            Err(reason) => {
+                self.reject(key, Code::BadValue, format!("`{key}` in {}: {reason}", self.what), None);
                 None
             }
         }
@@ -298,7 +344,7 @@ impl<'a> Reader<'a> {
                 }
                 None => self.wrong_type(&name, value, "a table"),
             }
-            self.asked.push(name);
+            self.know(&name);
         }
         tables.sort_by_key(|(_, reader)| reader.span.start);
         tables
@@ -316,12 +362,13 @@ impl<'a> Reader<'a> {
     /// is one mistake, not two.
     pub(crate) fn finish(self) {
         let mut misspelt = Vec::new();
+        let asked = self.asked.take();
         for (key, _) in self.table {
             let name = key.get_ref().as_ref();
-            if self.asked.iter().any(|asked| asked == name) {
+            if asked.iter().any(|asked| asked == name) {
                 continue;
             }
-            let known = self.asked.iter().map(String::as_str);
+            let known = asked.iter().map(String::as_str);
             misspelt.extend(nearest(name, known.clone()));
             self.problems.push(
                 Diagnostic::new(

@@ -5,8 +5,10 @@
 
 use std::path::PathBuf;
 
-use super::Input;
+use finch_core::training;
 use serde::Serialize;
+
+use super::{Input, Span};
 
 /// A stage's parameters, by kind.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +28,10 @@ pub enum Config {
     Tokenizer(Tokenizer),
     /// Turns transitions into examples.
     Render(Render),
+    /// Puts examples into sequences.
+    Pack(Pack),
+    /// Trains a model.
+    Train(Box<Train>),
     /// Runs a query.
     Sql(Sql),
 }
@@ -55,7 +61,7 @@ pub struct SourceEntry {
     /// The logs' licence.
     pub license: Option<String>,
     /// Where the spec says so.
-    pub span: super::Span,
+    pub span: Span,
 }
 
 /// Which texts count as equal in `dedup`.
@@ -103,7 +109,7 @@ pub struct Filter {
     pub condition: Option<String>,
     /// The place of the condition, or of the stage when there is none.
     #[serde(skip)]
-    pub condition_span: super::Span,
+    pub condition_span: Span,
     /// A cap for each task.
     pub per_task: Option<PerTask>,
     /// Whether an empty result is fine.
@@ -142,7 +148,7 @@ pub struct Split {
     pub hold_out_tasks: Vec<String>,
     /// The places of these names in the spec.
     #[serde(skip)]
-    pub hold_out_spans: Vec<super::Span>,
+    pub hold_out_spans: Vec<Span>,
     /// The fraction of alias groups held out besides, by hash.
     pub hold_out_fraction: f64,
     /// Runs kept for validation.
@@ -177,7 +183,7 @@ pub enum TokenizerFrom {
         path: PathBuf,
         /// Where the spec says so.
         #[serde(skip)]
-        span: super::Span,
+        span: Span,
     },
     /// A byte-level BPE trained on the train rows of a dataset.
     Trained {
@@ -223,6 +229,62 @@ pub struct Render {
     pub allow_empty: bool,
 }
 
+/// `kind = "pack"`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pack {
+    /// The dataset it reads.
+    #[serde(skip)]
+    pub input: Input,
+    /// The longest sequence, in tokens.
+    pub sequence_tokens: i64,
+    /// Where files are cut, in bytes of the canonical encoding.
+    pub shard_bytes: u64,
+    /// Whether an empty result is fine.
+    #[serde(skip)]
+    pub allow_empty: bool,
+}
+
+/// `kind = "train"`.
+#[derive(Clone, Debug)]
+pub struct Train {
+    /// The dataset it reads.
+    pub input: Input,
+    /// Where the spec names the base.
+    pub base_span: Span,
+    /// What the trainer is told. Paths are resolved; the seed is the pipeline's and still missing.
+    pub config: training::Config,
+    /// How the trainer is started.
+    pub launcher: Launcher,
+}
+
+/// How the trainer is started; it changes no weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Launcher {
+    /// As a child of finch.
+    Local,
+    /// By the words of a command, of which one or more hold `{command}`.
+    Template(Vec<String>),
+}
+
+/// The parameters that decide the weights. Paths do not, the base counts by its content; nor do checkpoints and the
+/// launcher. The seed is a part of the fingerprint for itself.
+impl Serialize for Train {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut config = serde_json::to_value(&self.config).map_err(serde::ser::Error::custom)?;
+        if let Some(fields) = config.as_object_mut() {
+            for key in ["base", "checkpoint_every", "seed"] {
+                fields.remove(key);
+            }
+            let init = match &self.config.base {
+                training::Base::Checkpoint(_) => "checkpoint",
+                training::Base::Config { init: training::Init::Random, .. } => "random",
+            };
+            fields.insert("init".to_owned(), init.into());
+        }
+        config.serialize(serializer)
+    }
+}
+
 /// `kind = "sql"`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sql {
@@ -233,7 +295,7 @@ pub struct Sql {
     pub query: String,
     /// The place of the query in the spec.
     #[serde(skip)]
-    pub query_span: super::Span,
+    pub query_span: Span,
     /// The table it makes.
     pub table: String,
     /// The columns of its unique key; empty means all columns.
@@ -251,6 +313,8 @@ impl Config {
             Self::Split(_) => "split",
             Self::Tokenizer(_) => "tokenizer",
             Self::Render(_) => "render",
+            Self::Pack(_) => "pack",
+            Self::Train(_) => "train",
             Self::Sql(_) => "sql",
         }
     }
@@ -265,6 +329,8 @@ impl Config {
             Self::Split(stage) => vec![&stage.input],
             Self::Tokenizer(Tokenizer { from: TokenizerFrom::Trained { input, .. } }) => vec![input],
             Self::Render(stage) => vec![&stage.input, &stage.tokenizer],
+            Self::Pack(stage) => vec![&stage.input],
+            Self::Train(stage) => vec![&stage.input],
             Self::Sql(stage) => stage.inputs.iter().collect(),
         }
     }

@@ -8,24 +8,31 @@ mod dedup;
 mod filter;
 mod ingest;
 mod label;
+mod pack;
 mod render;
 mod split;
 mod sql;
 mod tokenizer;
+mod train;
 
+use std::collections::BTreeMap;
+
+use finch_core::Digest;
 use finch_core::manifest::Counts;
 
 use crate::catalog::Catalog;
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::ingest::Discovery;
+use crate::progress::Progress;
 use crate::spec::{Config, Pipeline, Stage};
 use crate::sql::{Engine, Session, Width};
-use crate::store::{Dataset, Draft, Store};
+use crate::store::{Dataset, Draft, Store, TrainingRecord};
 
 pub use filter::DEFAULT_CONDITION;
 pub(crate) use filter::judged;
 pub(crate) use sql::{storable, trimmed};
+pub(crate) use train::find_trainer;
 
 /// What a stage can see.
 pub struct Context<'a> {
@@ -43,6 +50,10 @@ pub struct Context<'a> {
     pub inputs: &'a [Dataset],
     /// The logs, for an ingest stage.
     pub discovery: Option<&'a Discovery>,
+    /// The name of the dataset that is made.
+    pub fingerprint: Digest,
+    /// Where to say what is going on.
+    pub progress: &'a Progress,
 }
 
 /// What a stage did.
@@ -53,6 +64,18 @@ pub struct Outcome {
     pub counts: Counts,
     /// Things the user should know and that are no errors.
     pub warnings: Vec<String>,
+    /// What a training made besides tables.
+    pub training: Option<Box<Trained>>,
+}
+
+/// What a training made besides tables.
+pub struct Trained {
+    /// Plain BLAKE3 of the weights.
+    pub weights: Digest,
+    /// Versions of the trainer's parts, and the device: the weights depend on them.
+    pub toolchain: BTreeMap<String, String>,
+    /// For the build's record.
+    pub record: TrainingRecord,
 }
 
 /// A row of a `removed` table.
@@ -67,7 +90,9 @@ pub(crate) struct Removed {
 /// The code version of a stage kind. Raise it when the same inputs and parameters give other rows.
 pub fn code_version(kind: &str) -> u32 {
     match kind {
-        "ingest" | "dedup" | "label" | "filter" | "split" | "tokenizer" | "render" | "sql" => 1,
+        // 2: the assistant's header and content are tokenized apart, and the tokenizer is passed on.
+        "render" => 2,
+        "ingest" | "dedup" | "label" | "filter" | "split" | "tokenizer" | "pack" | "train" | "sql" => 1,
         _ => 0,
     }
 }
@@ -90,7 +115,16 @@ pub fn run(context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
         Config::Split(config) => split::run(config, context, draft),
         Config::Tokenizer(config) => tokenizer::run(config, context, draft),
         Config::Render(config) => render::run(config, context, draft),
+        Config::Pack(config) => pack::run(config, context, draft),
+        Config::Train(config) => train::run(config, context, draft),
         Config::Sql(config) => sql::run(config, context, draft),
+    }
+}
+
+/// Clears up after a stage whose dataset is published. What cannot be removed stays.
+pub fn settle(stage: &Stage, store: &Store, fingerprint: Digest) {
+    if matches!(stage.config, Config::Train(_)) {
+        train::settle(&store.training(fingerprint));
     }
 }
 

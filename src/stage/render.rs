@@ -38,8 +38,11 @@ pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> 
         let reason = format!("stage `{}` makes no tokenizer", config.tokenizer.stage);
         context.error(Code::BadTokenizer, reason, None)
     })?;
-    let tokenizer = Tokenizer::load(&file)?;
+    let bytes = std::fs::read(&file).map_err(crate::Error::io("read", &file))?;
+    let tokenizer = Tokenizer::from_json(&bytes)?;
     tokenizer.supports(template)?;
+    // Later stages need this dataset alone.
+    draft.artifact(tokenizer::FILE, &bytes)?;
 
     let columns = context.transitions_schema()?;
     let or_null = |name: &str| match columns.column_with_name(name) {
@@ -88,7 +91,7 @@ pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> 
         return Err(context.error(Code::EmptyOutput, "no transition could be rendered", Some(hint)));
     }
     draft.pass_on(&context.inputs[0], &["removed", "quarantine"]);
-    Ok(Outcome { row_table: "examples", counts, warnings: vec![] })
+    Ok(Outcome { row_table: "examples", counts, warnings: vec![], training: None })
 }
 
 fn steps(batch: &RecordBatch) -> Vec<Step> {

@@ -69,6 +69,43 @@ pub struct StageRecord {
     pub seconds: f64,
     /// The parts that the fingerprint was made of, for telling what changed.
     pub parts: BTreeMap<String, String>,
+    /// How a training went; only where one ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingRecord>,
+}
+
+/// What a training's manifest must not hold: clocks, and what depends on whether it was resumed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingRecord {
+    /// Wall time of the trainer's last process.
+    pub seconds: f64,
+    /// Tokens that went through the model in it, evaluation included.
+    pub tokens_seen: u64,
+    /// Optimizer steps in all.
+    pub steps: u64,
+    /// `cpu` or `cuda:0`.
+    pub device: String,
+    /// The processor's or the card's name.
+    pub device_name: String,
+    /// The step after which it was resumed, when it was.
+    pub resumed_from: Option<u64>,
+    /// Held-out losses by task.
+    pub held_out: Vec<HeldOut>,
+}
+
+/// A task's held-out loss before the first step and after the last, in nats a token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOut {
+    /// `test` or `validation`.
+    pub split: String,
+    /// The task.
+    pub task: String,
+    /// At the first evaluation.
+    pub first: f64,
+    /// At the last one.
+    pub last: f64,
 }
 
 /// Whether a stage had to be computed.

@@ -1,7 +1,7 @@
 //! A dataset: a set of tables with a manifest; and the draft of one while a stage writes it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 use finch_core::manifest::{FileEntry, Manifest, Table};
@@ -100,7 +100,18 @@ impl Draft {
 
     /// Starts a table under a key.
     pub fn keyed_writer(&self, table: &str, schema: &SchemaRef, key: &[String]) -> Result<TableWriter> {
-        Ok(TableWriter::new(self.folder.path(), table, schema.clone(), key, Cuts::default())?)
+        self.cut_writer(table, schema, key, Cuts::default())
+    }
+
+    /// Starts a table under a key, with its own cuts.
+    pub fn cut_writer(
+        &self,
+        table: &str,
+        schema: &SchemaRef,
+        key: &[String],
+        cuts: Cuts,
+    ) -> Result<TableWriter> {
+        Ok(TableWriter::new(self.folder.path(), table, schema.clone(), key, cuts)?)
     }
 
     /// Ends a table; returns its number of rows.
@@ -147,6 +158,28 @@ impl Draft {
         let (bytes, blake3, sha256) = file.finish().map_err(Error::io("sync", &path))?;
         self.artifacts.push(FileEntry { name: name.to_owned(), rows: 0, bytes, blake3, sha256 });
         Ok(())
+    }
+
+    /// Takes over a file that is finished elsewhere in the store, without copying it where links are possible; returns
+    /// its entry. The other name stays until its owner removes it.
+    pub fn adopt(&mut self, name: &str, from: &Path) -> Result<&FileEntry> {
+        let path = self.folder.path().join(name);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        if std::fs::hard_link(from, &path).is_err() {
+            std::fs::copy(from, &path).map_err(Error::io("copy", from))?;
+        }
+        let file = std::fs::File::open(&path).map_err(Error::io("open", &path))?;
+        let mut hashing = HashingWriter::new(std::io::sink());
+        let bytes = std::io::copy(&mut &file, &mut hashing).map_err(Error::io("read", &path))?;
+        let (blake3, sha256) = hashing.digests();
+        file.sync_all().map_err(Error::io("sync", &path))?;
+        if let Some(folder) = path.parent() {
+            finch_core::shard::sync_folder(folder)?;
+        }
+        self.artifacts.push(FileEntry { name: name.to_owned(), rows: 0, bytes, blake3, sha256 });
+        Ok(self.artifacts.last().expect("it was pushed above"))
     }
 
     /// The draft's tables and artifacts, for its manifest; the folder is published by the caller.

@@ -1,10 +1,11 @@
 //! The store: immutable datasets named by fingerprint, and a record of every build.
 //!
 //! ```text
-//! datasets/<fingerprint>/manifest.json, <table>/<table>-00000.parquet, tokenizer.json
+//! datasets/<fingerprint>/manifest.json, <table>/<table>-00000.parquet, tokenizer.json, model/model.safetensors
 //! builds/<time>-<digest>.json
 //! latest/<table> -> ../datasets/<fingerprint>/<table>      for people and other tools
 //! tmp/<host>-<process>-<random>/                                  what is being written
+//! training/<fingerprint>/                                         a training's config, log, and what it resumes from
 //! ```
 //!
 //! A dataset is complete or absent: it is written aside, synced, and renamed into place with its manifest
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use finch_core::shard::sync_folder;
 use finch_core::{Digest, manifest};
 
-pub use build::{BuildRecord, Decision, StageRecord};
+pub use build::{BuildRecord, Decision, HeldOut, StageRecord, TrainingRecord};
 pub use dataset::{Dataset, Draft};
 
 use crate::code::Code;
@@ -147,7 +148,12 @@ impl Store {
     pub fn fingerprints(&self) -> Result<Vec<Digest>> {
         let folder = self.root.join("datasets");
         let mut found = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+            Err(error) => return Err(Error::io("list", folder)(error)),
+        };
+        for entry in entries {
             let entry = entry.map_err(Error::io("list", &folder))?;
             if let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
                 found.push(digest);
@@ -155,6 +161,11 @@ impl Store {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// The work folder of a training. It outlives a build that was killed: the next one resumes from it.
+    pub fn training(&self, fingerprint: Digest) -> PathBuf {
+        self.root.join("training").join(fingerprint.to_string())
     }
 
     /// A place to write a dataset to; removed when dropped.
@@ -177,6 +188,7 @@ impl Store {
         let target = self.folder(manifest.fingerprint);
         if let Err(error) = fs::rename(staging, &target) {
             if let Some(there) = self.dataset(manifest.fingerprint)? {
+                // Trainings have no `rows`: two of them may differ, and the first one stays.
                 if there.manifest.rows != manifest.rows {
                     return Err(Error::Store {
                         reason: format!(
@@ -237,9 +249,20 @@ fn suspicious_name(manifest: &manifest::Manifest) -> Option<&str> {
             }
         }
     }
-    let artifact =
-        |name: &str| name.split_once('.').is_some_and(|(stem, extension)| plain(stem) && plain(extension));
-    manifest.artifacts.iter().map(|file| file.name.as_str()).find(|name| !artifact(name))
+    manifest.artifacts.iter().map(|file| file.name.as_str()).find(|name| !is_artifact(name))
+}
+
+/// Whether finch would write an artifact of this name: a file of the dataset's folder, or of a model's below it.
+pub(crate) fn is_artifact(name: &str) -> bool {
+    let (stem_signs, file) = match name.strip_prefix("model/") {
+        Some(file) => ("_-", file),
+        None => ("_", name),
+    };
+    let plain = |part: &str, signs: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || signs.contains(c))
+    };
+    file.split_once('.').is_some_and(|(stem, extension)| plain(stem, stem_signs) && plain(extension, "_"))
 }
 
 /// Writes a file whole and syncs it.
@@ -247,4 +270,38 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let mut file = fs::File::create(path).map_err(Error::io("create", path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn artifacts_lie_in_the_dataset_or_in_its_model() {
+        for good in
+            ["tokenizer.json", "model/model.safetensors", "model/tokenizer_config.json", "model/m-1.bin"]
+        {
+            assert!(is_artifact(good), "{good}");
+        }
+        for bad in [
+            "",
+            "x",
+            "../x.json",
+            "/x.json",
+            "model/",
+            "model/x",
+            "model/../x.json",
+            "model/a/b.json",
+            "model//x.json",
+            "other/x.json",
+            "model/.json",
+            "model/x.",
+            "a-b.json",
+            "model/X.json",
+            "model/x.a.b",
+            "model/..",
+        ] {
+            assert!(!is_artifact(bad), "{bad}");
+        }
+    }
 }

@@ -14,6 +14,9 @@ use rayon::prelude::*;
 use super::{Dataset, Store};
 use crate::error::Result;
 
+/// The weights of a training's model.
+const MODEL: &str = "model/model.safetensors";
+
 /// What is wrong with a store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Finding {
@@ -90,8 +93,14 @@ fn check_manifest(store: &Store, manifest: &Manifest, place: &str, report: &mut 
         find(format!("records are not conserved: {:?}", manifest.counts));
     }
     let (rows, bytes) = digests(&manifest.tables, &manifest.artifacts);
-    if (rows, bytes) != (manifest.rows, manifest.bytes) {
+    if manifest.rows.is_some_and(|said| said != rows) || bytes != manifest.bytes {
         find("the dataset's digests do not follow from its tables'".to_owned());
+    }
+    let model = manifest.artifacts.iter().find(|file| file.name == MODEL);
+    if manifest.weights != model.map(|file| file.blake3)
+        || manifest.rows.is_some() == manifest.weights.is_some()
+    {
+        find("it needs either `rows` or the `weights` of a model that it has".to_owned());
     }
     for (name, table) in &manifest.tables {
         if table.rows != table.files.iter().map(|file| file.rows).sum::<u64>() {

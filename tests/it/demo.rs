@@ -7,9 +7,11 @@ use serde_json::json;
 
 use crate::project::{Project, digests, finch_in, repository};
 
-/// The demo's spec with the repository's folders written out, in a project of its own.
+/// The demo's spec up to its packs, with the repository's folders written out, in a project of its own. Training is
+/// tested on less.
 fn demo(sources: &str) -> Project {
     let spec = fs::read_to_string(repository().join("pipelines/demo.toml")).expect("spec");
+    let spec = spec.split("[stages.model]").next().expect("a first part");
     let here = |path: &str| repository().join(path).display().to_string();
     let spec = spec
         .replace("\"build/demo\"", "\"store\"")
@@ -73,7 +75,7 @@ fn a_second_run_computes_nothing() {
     project.run().ok();
     let before = digests(&project.path("store"));
     let again = project.run().ok();
-    assert!(again.out.contains("0 of 8 stages computed"), "{}", again.out);
+    assert!(again.out.contains("0 of 9 stages computed"), "{}", again.out);
     assert_eq!(before, digests(&project.path("store")));
     assert!(project.finch(&["plan", "spec.toml"]).ok().out.contains("nothing to do"));
 }

@@ -56,6 +56,19 @@ fn boundaries_between_modules_hold() {
 }
 
 #[test]
+fn only_the_folder_torch_names_libtorch() {
+    for path in sources() {
+        let text = fs::read_to_string(&path).expect("read");
+        let inside = path.starts_with(repository().join("crates/finch-train/src/torch"));
+        let this = path.ends_with("tests/it/house.rs");
+        let word = |at: usize| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let named = text.match_indices("tch::").any(|(at, _)| word(at));
+        assert!(inside || this || !named, "{} names libtorch", path.display());
+        assert!(inside || this || !text.contains("allow(unsafe_code)"), "{} is unsafe", path.display());
+    }
+}
+
+#[test]
 fn the_core_is_lean() {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--package", "finch-core", "--edges", "normal", "--prefix", "none", "--offline"])

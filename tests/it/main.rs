@@ -1,9 +1,13 @@
 //! finch as its users meet it: the real binary, in a temporary folder.
 
+// Tests say what they skipped and what they measured.
+#![allow(clippy::print_stdout)]
+
 mod bad_input;
 mod datasets;
 mod demo;
 mod house;
+mod pack;
 mod project;
 mod query;
 mod real_logs;
@@ -11,4 +15,7 @@ mod regressions;
 mod semantics;
 mod spec_errors;
 mod split;
+mod train;
+mod train_spec;
+mod training;
 mod verify;

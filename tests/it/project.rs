@@ -41,17 +41,24 @@ pub(crate) fn repository() -> &'static Path {
 
 /// Runs finch in a folder.
 pub(crate) fn finch_in(folder: &Path, arguments: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_finch"))
-        .args(arguments)
-        .current_dir(folder)
-        .env("NO_COLOR", "1")
-        .output()
-        .expect("the binary runs");
+    finch_with(folder, &[], arguments)
+}
+
+/// Runs finch in a folder, with variables of its environment.
+pub(crate) fn finch_with(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let output = command(folder, variables, arguments).output().expect("the binary runs");
     Output {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// The command that runs finch in a folder.
+pub(crate) fn command(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_finch"));
+    command.args(arguments).current_dir(folder).env("NO_COLOR", "1").envs(variables.iter().copied());
+    command
 }
 
 /// A project in a temporary folder, with logs below `logs/` and the spec `spec.toml`.
@@ -104,6 +111,17 @@ impl Project {
     /// Runs the spec.
     pub(crate) fn run(&self) -> Output {
         self.finch(&["run", "spec.toml"])
+    }
+
+    /// Runs the spec with a trainer, which `FINCH_TRAIN` names.
+    pub(crate) fn run_with_trainer(&self, trainer: &str) -> Output {
+        finch_with(self.root(), &[("FINCH_TRAIN", trainer)], &["run", "spec.toml"])
+    }
+
+    /// The shards of a table, in row order.
+    pub(crate) fn files(&self, table: &str) -> Vec<PathBuf> {
+        let paths = self.finch(&["path", "--store", "store", table]).ok().out;
+        paths.lines().map(|path| self.root().join(path)).collect()
     }
 
     /// Rows of a query over the store.
@@ -177,7 +195,7 @@ impl Program {
     }
 }
 
-/// The `rows` and `bytes` digests of every stage of the last build, and of every table in it.
+/// The `rows` (or `weights`) and `bytes` digests of every stage of the last build, and of every table in it.
 pub(crate) fn digests(store: &Path) -> BTreeMap<String, (String, String)> {
     let newest = fs::read_dir(store.join("builds"))
         .expect("builds")
@@ -195,7 +213,8 @@ pub(crate) fn digests(store: &Path) -> BTreeMap<String, (String, String)> {
             let pair = (text(&entry["rows_digest"]), text(&entry["bytes_digest"]));
             digests.insert(format!("{name}.{table}"), pair);
         }
-        digests.insert(name, (text(&manifest["rows"]), text(&manifest["bytes"])));
+        let content = manifest.get("rows").unwrap_or(&manifest["weights"]);
+        digests.insert(name, (text(content), text(&manifest["bytes"])));
     }
     digests
 }

@@ -58,7 +58,7 @@ fn keys_types_and_words() {
     check("store = \"store\"", "store = \"store\"\nsample = nan", "3:10", "F0106", &["finite"]);
     check("[pipeline]", "[pipelin]", "1:2", "F0102", &["did you mean `pipeline`?"]);
     check("[stages.logs]", "[stages.Logs]", "4:9", "F0106", &["cannot be a SQL schema"]);
-    check("\"label\"", "\"pack\"", "9:8", "F0107", &["`pack` is not built yet"]);
+    check("\"label\"", "\"export\"", "9:8", "F0107", &["`export` is not built yet"]);
     check("where = \"outcome", "per_task = { max = 0 }\nwhere = \"outcome", "15:20", "F0106", &["`max`"]);
     check(
         "where = \"outcome",

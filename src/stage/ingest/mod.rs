@@ -99,7 +99,7 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
     draft.write_rows("removed", &[], &removed)?;
     draft.write_rows("quarantine", &[], &quarantine_rows(quarantined))?;
     tables.write(context, draft, programs, texts)?;
-    Ok(Outcome { row_table: "transitions", counts, warnings })
+    Ok(Outcome { row_table: "transitions", counts, warnings, training: None })
 }
 
 /// The sources as the spec writes them.

@@ -1,0 +1,208 @@
+//! The trainer's process: its lines as they come, and what its end means.
+//!
+//! It stays in finch's process group, so that Ctrl-C reaches both. When finch gives up, the trainer is killed; when
+//! finch itself is killed, the trainer goes on alone, and holds its work folder until it ends.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use finch_core::training::{Event, Failure, Finish, Start};
+
+use super::Context;
+use crate::code::Code;
+use crate::error::{Error, Result};
+
+/// Lines that are remembered of what the trainer said in words.
+const LAST_WORDS: usize = 20;
+
+/// A training that came to its end.
+pub(super) struct Done {
+    pub(super) start: Start,
+    pub(super) finish: Finish,
+}
+
+/// What was heard of a training.
+#[derive(Default)]
+struct Heard {
+    start: Option<Start>,
+    finish: Option<Finish>,
+    failure: Option<Failure>,
+    /// The step of the last checkpoint.
+    checkpoint: Option<u64>,
+    /// Lines that were no events, the newest last.
+    words: VecDeque<String>,
+}
+
+/// A child that is killed when nobody waits for it any more.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// Runs a training to its end.
+pub(super) fn train(
+    context: &Context<'_>,
+    command: &[OsString],
+    work: &Path,
+    out: &Path,
+    lock: &File,
+) -> Result<Done> {
+    let (heard, status) = listen(context, command, lock)?;
+    judge(context, heard, status, work, out)
+}
+
+fn listen(context: &Context<'_>, command: &[OsString], lock: &File) -> Result<(Heard, ExitStatus)> {
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| context.error(Code::NoTrainer, "the launcher names no program", None))?;
+    let name = program.to_string_lossy().into_owned();
+    let lost = |source: std::io::Error| context.error(Code::TrainerDied, format!("`{name}`: {source}"), None);
+    let input = lock.try_clone().map_err(lost)?;
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| {
+            let reason = format!("`{name}` cannot be started: {source}");
+            context.error(
+                Code::NoTrainer,
+                reason,
+                Some("see `launcher` in the train stage, and `FINCH_TRAIN`"),
+            )
+        })?;
+    let mut child = Running(child);
+    let (events, words) = (child.0.stdout.take(), child.0.stderr.take());
+    let (stage, progress) = (&context.stage.name, context.progress);
+    let mut heard = Heard::default();
+    std::thread::scope(|scope| {
+        let listening = scope.spawn(move || {
+            let mut last = VecDeque::new();
+            each_line(words, |line| {
+                progress.output(stage, line);
+                remember(&mut last, line);
+            });
+            last
+        });
+        let mut shown = progress.training(stage);
+        each_line(events, |line| match serde_json::from_str::<Event>(line) {
+            Ok(event) => {
+                shown.event(&event);
+                heard.event(event);
+            }
+            Err(_) => {
+                progress.output(stage, line);
+                remember(&mut heard.words, line);
+            }
+        });
+        for line in listening.join().unwrap_or_default() {
+            remember(&mut heard.words, &line);
+        }
+    });
+    let status = child.0.wait().map_err(lost)?;
+    Ok((heard, status))
+}
+
+/// Hands over lines without their ends; bytes that are no text are replaced. A reader that fails has ended.
+fn each_line(reader: Option<impl Read>, mut take: impl FnMut(&str)) {
+    let Some(reader) = reader else { return };
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while let Ok(1..) = reader.read_until(b'\n', &mut line) {
+        take(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+}
+
+fn remember(words: &mut VecDeque<String>, line: &str) {
+    if line.is_empty() {
+        return;
+    }
+    if words.len() == LAST_WORDS {
+        words.pop_front();
+    }
+    words.push_back(line.chars().take(500).collect());
+}
+
+impl Heard {
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Start(start) => self.start = Some(start),
+            Event::Finish(finish) => self.finish = Some(finish),
+            Event::Error(failure) => self.failure = Some(failure),
+            Event::Checkpoint { step, .. } => self.checkpoint = Some(step),
+            Event::Eval(_) | Event::Step(_) => {}
+        }
+    }
+}
+
+/// What the end of the process means.
+fn judge(context: &Context<'_>, heard: Heard, status: ExitStatus, work: &Path, out: &Path) -> Result<Done> {
+    if let Some(failure) = heard.failure {
+        return Err(Error::Stage {
+            stage: context.stage.name.clone(),
+            reason: failure.message,
+            code: Code::named(&failure.code).unwrap_or(Code::TrainerDied),
+            hint: failure.hint,
+        });
+    }
+    if let (true, Some(start), Some(finish)) = (status.success(), heard.start, heard.finish) {
+        return Ok(Done { start, finish });
+    }
+    // 128 and the number of SIGINT or SIGTERM: the trainer caught it and ended on purpose.
+    let code = if matches!(status.code(), Some(130 | 143)) { Code::Stopped } else { Code::TrainerDied };
+    let mut reason = match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("the trainer was killed by {}", signal_words(signal)),
+        (None, Some(0)) => "the trainer ended without a word of its success".to_owned(),
+        (None, Some(130 | 143)) => "the trainer was stopped by a signal".to_owned(),
+        (None, code) => format!("the trainer ended with exit code {}", code.unwrap_or(-1)),
+    };
+    if !heard.words.is_empty() {
+        reason += "; its last words:";
+        for line in &heard.words {
+            reason += &format!("\n  {line}");
+        }
+    }
+    let from = match heard.checkpoint.or_else(|| last_checkpoint(out)) {
+        Some(step) => format!("resumes after step {step}"),
+        None => "starts from the beginning, because there is no checkpoint".to_owned(),
+    };
+    let hint = format!("run the same command again: it {from}; config and log are in `{}`", work.display());
+    Err(context.error(code, reason, Some(&hint)))
+}
+
+fn signal_words(signal: i32) -> String {
+    let name = match signal {
+        2 => " (SIGINT)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        9 => " (SIGKILL, which the system sends when memory runs out)",
+        11 => " (SIGSEGV)",
+        15 => " (SIGTERM)",
+        _ => "",
+    };
+    format!("signal {signal}{name}")
+}
+
+/// The step of the newest checkpoint on disk, by the number that its folder's name ends with.
+fn last_checkpoint(out: &Path) -> Option<u64> {
+    let entries = std::fs::read_dir(out.join("checkpoints")).ok()?;
+    let step = |name: &str| {
+        let digits = name.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
+        // A name that ends otherwise is one that is still being written.
+        name.get(digits..)?.parse().ok()
+    };
+    entries.flatten().filter_map(|entry| step(&entry.file_name().to_string_lossy())).max()
+}
