@@ -5,33 +5,52 @@ CARGO ?= cargo
 PROFILE ?= ci
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test format lint unit docs peers deny sample-logs
+# Everything, training included. One selection for every command: another one would compile dependencies again.
+ALL := --workspace --features finch-train/torch --locked
 
-demo:
-	$(CARGO) build --release --locked --bin finch
+.PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs
+
+demo: libtorch
+	$(CARGO) build --release $(ALL)
 	$(TARGET)/release/finch run pipelines/demo.toml
 
-test: format lint unit docs peers deny
+test: libtorch format lint unit alone docs peers deny
+
+# What finch-train is linked with and runs on: from the Python Package Index, once, with checksums.
+libtorch:
+	python3 scripts/libtorch.py
 
 format:
 	$(CARGO) fmt --all --check
 
 # Warnings are errors on the Rust minor that the project pins; a newer one may warn about more.
-lint:
+lint: libtorch
 	@if $(CARGO) --version | grep -q '^cargo 1\.95\.'; then deny='-D warnings'; else deny=''; \
 	  echo "NOTE: $$($(CARGO) --version) is not 1.95, so warnings are shown and do not fail"; fi; \
-	set -x; $(CARGO) clippy --workspace --all-targets --profile $(PROFILE) --locked -- $$deny
+	set -x; $(CARGO) clippy $(ALL) --all-targets --profile $(PROFILE) -- $$deny
 
-unit:
-	$(CARGO) test --workspace --profile $(PROFILE) --locked
+unit: libtorch
+	$(CARGO) test $(ALL) --profile $(PROFILE)
 
-docs:
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --profile $(PROFILE) --locked --quiet
+# The trainer without libtorch: configuration, batches, packs, schedule, plans.
+alone:
+	$(CARGO) test -p finch-train -p finch-core --profile $(PROFILE) --locked
+
+docs: libtorch
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(ALL) --no-deps --profile $(PROFILE) --quiet
 
 # Other programs read what finch wrote.
-peers:
-	$(CARGO) build --profile $(PROFILE) --locked --bin finch
+peers: libtorch
+	$(CARGO) build $(ALL) --profile $(PROFILE)
 	python3 tests/peers/check.py $(TARGET)/$(PROFILE)/finch
+
+# transformers and datasets read the trained model and its packs. They need 5 GB, so they are installed only when
+# this is called (into build/peers-torch, once).
+peers-torch: libtorch
+	$(CARGO) build $(ALL) --profile $(PROFILE)
+	python3 tests/peers/check_model.py $(TARGET)/$(PROFILE)/finch
+	if [ -d build/peers-parity ]; then FINCH_PARITY=$(CURDIR)/build/peers-parity \
+	  $(CARGO) test $(ALL) --profile $(PROFILE) --bin finch-train-torch -- --ignored --nocapture; fi
 
 deny:
 	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny check bans licenses sources; \

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Other programs read what finch wrote: DuckDB opens the shards and finds the same rows.
 
-Builds the demo into a temporary store, asks `finch path` where tables lie, and compares DuckDB's answers with
+Builds the demo's data into a temporary store, asks `finch path` where tables lie, and compares DuckDB's answers with
 those of `finch query`. DuckDB comes from PyPI into a folder below build/; where it cannot be had, one
 line says so.
 """
@@ -29,6 +29,7 @@ def packages() -> bool:
 # Each query runs in both programs; {t} is the table, as finch names it and as a list of files.
 QUERIES = {
     "examples": "SELECT split, count(*) AS n, sum(total_tokens) AS tokens FROM {t} GROUP BY split ORDER BY split",
+    "packs": "SELECT split, count(*) AS n, sum(tokens) AS tokens, sum(len(input_ids)) AS ids, sum(len(example_ids)) AS examples FROM {t} GROUP BY split ORDER BY split",
     "transitions": "SELECT count(*) AS n, count(DISTINCT transition_id) AS ids FROM {t}",
     "programs": "SELECT language, count(*) AS n, sum(bytes) AS bytes FROM {t} GROUP BY language ORDER BY language",
     "candidates": "SELECT valid, count(*) AS n, sum(len(parent_native_ids)) AS parents FROM {t} GROUP BY valid ORDER BY valid",
@@ -46,7 +47,7 @@ def main() -> int:
     differences = 0
     with tempfile.TemporaryDirectory() as store:
         run = lambda *args: subprocess.run([finch, *args], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-        run("run", "--quiet", "pipelines/demo.toml", "--store", store)
+        run("run", "--quiet", "pipelines/demo.toml", "--store", store, "--only", "packed")
         for table, query in QUERIES.items():
             name = NAMES.get(table, table)
             files = run("path", "--store", store, name).split("\n")[:-1]
