@@ -17,7 +17,7 @@ use crate::batch::Batches;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::inspect::{self, Paint};
-use crate::log::{Voice, say};
+use crate::log::say;
 use crate::packs::{Packs, by_example};
 use crate::{config, held_out, libtorch};
 
@@ -170,7 +170,7 @@ fn report(error: &Error, command: &Command) {
     if matches!(command, Command::Run(Run { json: true, .. })) {
         let event = Event::Error(error.failure());
         if let Ok(line) = serde_json::to_string(&event) {
-            return say(Voice::Json, &event, &(line + "\n"));
+            return say(&(line + "\n"));
         }
     }
     let mut text = format!("error[{}]: {error}\n", error.code());
@@ -238,7 +238,10 @@ fn plan(command: &Plan) -> Result<()> {
         mib(budget.total_bytes),
     );
     if let Some(rate) = command.tokens_per_second.filter(|rate| *rate > 0.0) {
-        text += &format!("time         {:.2} hours at {rate:.0} tokens/s\n", seen / rate / 3600.0);
+        let hours = seen / rate / 3600.0;
+        let time =
+            if hours < 1.0 { format!("{:.1} minutes", hours * 60.0) } else { format!("{hours:.1} hours") };
+        text += &format!("time         {time} at {rate:.0} tokens/s\n");
     }
     if packs.longest() as i64 > shape.max_position_embeddings {
         let (longest, limit) = (packs.longest(), shape.max_position_embeddings);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use finch_core::training::Event;
+use finch_core::training::{Eval, Event, TaskLoss};
 
 use crate::error::{Error, Result};
 
@@ -37,19 +37,18 @@ impl Log {
             .map_err(|source| Error::io("write", &self.path)(std::io::Error::other(source)))?;
         line.push('\n');
         self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))?;
-        say(self.voice, event, &line);
+        match self.voice {
+            Voice::Json => say(&line),
+            Voice::Words => say(&words(event)),
+        }
         Ok(())
     }
 }
 
-/// Says an event on standard output. A reader that has gone away is no error: the log has everything.
-pub fn say(voice: Voice, event: &Event, line: &str) {
+/// Writes to standard output. A reader that has gone away is no error: the log has everything.
+pub fn say(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = match voice {
-        Voice::Json => out.write_all(line.as_bytes()),
-        Voice::Words => out.write_all(words(event).as_bytes()),
-    };
-    let _ = out.flush();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// An event in words.
@@ -75,14 +74,7 @@ fn words(event: &Event) -> String {
             )
         }
         Event::Eval(eval) => {
-            let mut text = format!("eval   step {}: held-out loss {:.4}\n", eval.step, eval.loss);
-            for task in &eval.tasks {
-                text += &format!(
-                    "       {:<10} {:<28} {:.4}  ({} examples, {} tokens)\n",
-                    task.split, task.task, task.loss, task.examples, task.tokens
-                );
-            }
-            text
+            format!("eval   step {}: held-out loss {:.4}\n{}", eval.step, eval.loss, by_task(eval))
         }
         Event::Step(step) => format!(
             "step   {:>5}  loss {:.4}  grad {:.3}  lr {:.2e}  {:.0} tokens/s\n",
@@ -101,4 +93,13 @@ fn words(event: &Event) -> String {
         ),
         Event::Error(_) => String::new(),
     }
+}
+
+/// The losses of tasks in words, one a line.
+pub fn by_task(eval: &Eval) -> String {
+    let line = |task: &TaskLoss| {
+        let TaskLoss { split, task, loss, examples, tokens } = task;
+        format!("       {split:<10} {task:<28} {loss:.4}  ({examples} examples, {tokens} tokens)\n")
+    };
+    eval.tasks.iter().map(line).collect()
 }

@@ -41,7 +41,7 @@ pub fn write(path: &Path, rows: &[ExampleLoss]) -> Result<()> {
     table.finish()
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub fn read(path: &Path) -> Result<Vec<ExampleLoss>> {
     let error = |reason: String| Error::packs(format!("`{}`", path.display()), reason);
     let file = File::open(path).map_err(Error::io("open", path))?;

@@ -11,7 +11,7 @@ use finch_train::architecture::Architecture;
 use finch_train::cli;
 use finch_train::error::{Error, Result};
 use finch_train::held_out::{self, Chosen};
-use finch_train::log::{Voice, say};
+use finch_train::log::{by_task, say};
 use finch_train::losses::{ExampleLoss, TokenLosses};
 use finch_train::packs::Packs;
 use finch_train::sequence::Sequence;
@@ -145,10 +145,12 @@ pub(crate) fn run(command: &cli::Eval) -> Result<()> {
     if let Some(file) = file {
         file.finish()?;
     }
-    let event = Event::Eval(measured.event);
+    let eval = measured.event;
+    let words = format!("loss   {:.4} nats per token\n{}", eval.loss, by_task(&eval));
+    let event = Event::Eval(eval);
     let line = serde_json::to_string(&event)
         .map_err(|source| Error::io("write", "standard output")(std::io::Error::other(source)))?;
-    say(if command.json { Voice::Json } else { Voice::Words }, &event, &(line + "\n"));
+    say(&if command.json { line + "\n" } else { words });
     Ok(())
 }
 

@@ -29,7 +29,7 @@ fn a_plan_counts_parameters_state_and_steps() {
     assert_eq!(plan["steps"], 10);
     let words =
         bench.finch_train(&["plan", "config.toml", "--data", "data", "--tokens-per-second", "100"]).ok();
-    assert!(words.out.contains("hours at 100 tokens/s"), "{}", words.out);
+    assert!(words.out.contains("minutes at 100 tokens/s"), "{}", words.out);
 }
 
 #[test]
