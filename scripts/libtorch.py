@@ -94,6 +94,8 @@ def main() -> None:
     if complete(folder):
         print(f"libtorch {VERSION} is in {folder}")
         return
+    if folder.exists() and not (folder / STAMP).exists() and any(folder.iterdir()):
+        sys.exit(f"libtorch: {folder} holds something else; name an empty folder, or one that is not there")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="libtorch-", dir=folder.parent) as name:
         aside = Path(name)

@@ -8,12 +8,13 @@ use finch_core::manifest::{self, Manifest};
 
 use crate::code::Code;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::plan::{Action, Prepared, Target, parameters, plan, what_changed};
 use crate::progress::Progress;
 use crate::spec::{Config, Pipeline};
 use crate::sql;
 use crate::stage::{self, Context, code_version};
-use crate::store::{BuildRecord, Dataset, Decision, Draft, StageRecord, Store, TrainingRecord, verify};
+use crate::store::{BuildRecord, Dataset, Decision, Draft, StageRecord, Store, verify};
 
 /// How much of the machine to use; it changes no row.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +60,14 @@ pub struct Built {
     pub datasets: Vec<(String, Dataset)>,
 }
 
-/// Builds a pipeline. A failure is recorded too, and harms nothing that is in the store.
-pub fn run(pipeline: &Pipeline, selection: &Selection, budget: Budget, progress: &Progress) -> Result<Built> {
+/// Builds a pipeline. A failure is recorded too, as is a signal, and harms nothing that is in the store.
+pub fn run(
+    pipeline: &Pipeline,
+    selection: &Selection,
+    budget: Budget,
+    progress: &Progress,
+    interrupt: &Interrupt,
+) -> Result<Built> {
     let prepared = Prepared::new(pipeline)?;
     for name in selection.only.iter().chain(&selection.force) {
         if pipeline.stage(name).is_none() {
@@ -77,6 +84,7 @@ pub fn run(pipeline: &Pipeline, selection: &Selection, budget: Budget, progress:
         store: &store,
         budget,
         progress,
+        interrupt,
         datasets: BTreeMap::new(),
         engine: None,
     };
@@ -86,7 +94,12 @@ pub fn run(pipeline: &Pipeline, selection: &Selection, budget: Budget, progress:
     record.seconds = started.elapsed().as_secs_f64();
     match &result {
         Ok(()) => "ok".clone_into(&mut record.status),
-        Err(error) => record.error = Some(error.to_string()),
+        Err(error) => {
+            if matches!(error, Error::Interrupted { .. }) {
+                "interrupted".clone_into(&mut record.status);
+            }
+            record.error = Some(error.to_string());
+        }
     }
     store.record(&record)?;
     result?;
@@ -142,6 +155,7 @@ struct Build<'a> {
     store: &'a Store,
     budget: Budget,
     progress: &'a Progress,
+    interrupt: &'a Interrupt,
     datasets: BTreeMap<usize, Dataset>,
     /// Set up when the first stage runs: a build that reuses everything needs no SQL. The folder takes spills.
     engine: Option<(sql::Engine, tempfile::TempDir)>,
@@ -152,6 +166,7 @@ impl Build<'_> {
         let pipeline = self.prepared.pipeline;
         let before = self.store.last_build();
         for index in order(self.prepared, selection) {
+            self.interrupt.check()?;
             let stage = &pipeline.stages[index];
             let started = Instant::now();
             let inputs: Vec<Dataset> = self
@@ -164,7 +179,7 @@ impl Build<'_> {
             let forced = selection.force.as_ref() == Some(&stage.name);
             let target = self.target(index, &inputs, forced)?;
             let fingerprint = target.fingerprint;
-            let mut training = None;
+            let (mut training, mut work) = (None, None);
             let (dataset, decision, why) = match &target.dataset {
                 Some(dataset) if !forced => {
                     (dataset.clone(), Decision::Reuse, "its dataset is in the store".to_owned())
@@ -180,11 +195,13 @@ impl Build<'_> {
                     };
                     self.progress.started(&stage.name, stage.config.kind(), &why);
                     let computed = self.compute(index, &inputs, &target, there.as_ref())?;
-                    training = computed.1;
+                    if let Some(trained) = computed.1 {
+                        (training, work) = (Some(trained.record), Some(trained.work));
+                    }
                     (computed.0, Decision::Run, why)
                 }
             };
-            stage::settle(stage, self.store, fingerprint);
+            stage::settle(stage, self.store, fingerprint, work);
             stage::admit(stage, &dataset.manifest.counts)?;
             let rows = dataset.table(&dataset.manifest.row_table).map_or(0, |table| table.rows);
             let stage_record = StageRecord {
@@ -207,27 +224,16 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// The dataset that a stage makes or has, with damage out of the way. A forced training is the next attempt.
+    /// The dataset that a stage makes or has, with damage out of the way.
     fn target(&self, index: usize, inputs: &[Dataset], forced: bool) -> Result<Target> {
-        let stage = &self.prepared.pipeline.stages[index];
-        let mut target = self.prepared.target(index, &inputs.iter().collect::<Vec<_>>(), self.store)?;
-        let training = matches!(stage.config, Config::Train(_));
-        let damage = target.dataset.as_ref().and_then(|dataset| match dataset.damage() {
-            // A pure stage that is forced is computed and compared; a training has nothing to be compared with.
-            None if forced && training => verify::check_files(dataset)
-                .first()
-                .map(|finding| format!("`{}`: {}", finding.place, finding.what)),
-            damage => damage,
-        });
-        if let Some(damage) = damage {
+        let inputs: Vec<&Dataset> = inputs.iter().collect();
+        let mut target = self.prepared.target(index, &inputs, self.store, forced)?;
+        if let Some(damage) = target.damage.take() {
             let aside = self.store.set_aside(target.fingerprint)?;
             let text =
                 format!("its dataset was damaged ({damage}) and is set aside in `{}`", aside.display());
-            self.progress.warning(&stage.name, &text);
+            self.progress.warning(&self.prepared.pipeline.stages[index].name, &text);
             target.dataset = None;
-        }
-        if forced && training && target.dataset.is_some() {
-            target = target.next_attempt();
         }
         Ok(target)
     }
@@ -239,7 +245,7 @@ impl Build<'_> {
         inputs: &[Dataset],
         target: &Target,
         there: Option<&Dataset>,
-    ) -> Result<(Dataset, Option<TrainingRecord>)> {
+    ) -> Result<(Dataset, Option<stage::Trained>)> {
         let pipeline = self.prepared.pipeline;
         let stage = &pipeline.stages[index];
         if self.engine.is_none() {
@@ -258,7 +264,9 @@ impl Build<'_> {
             inputs,
             discovery: self.prepared.discoveries.get(&index),
             fingerprint: target.fingerprint,
+            file: self.prepared.file(index),
             progress: self.progress,
+            interrupt: self.interrupt,
         };
         let outcome = stage::run(&context, &mut draft).map_err(|error| error.in_stage(&stage.name))?;
         for warning in &outcome.warnings {
@@ -276,12 +284,13 @@ impl Build<'_> {
         let (rows, bytes) = manifest::digests(&tables, &artifacts);
         let mut toolchain = crate::toolchain();
         // What a training's tables say is no more reproducible than its weights, which stand for it.
-        let (rows, weights, record) = match outcome.training.map(|trained| *trained) {
+        let trained = outcome.training.map(|trained| *trained);
+        let (rows, weights) = match &trained {
             Some(trained) => {
-                toolchain.extend(trained.toolchain);
-                (None, Some(trained.weights), Some(trained.record))
+                toolchain.extend(trained.toolchain.clone());
+                (None, Some(trained.weights))
             }
-            None => (Some(rows), None, None),
+            None => (Some(rows), None),
         };
         let manifest = Manifest {
             version: manifest::VERSION,
@@ -316,7 +325,7 @@ impl Build<'_> {
                 });
             }
             if verify::check_files(there).is_empty() {
-                return Ok((there.clone(), record));
+                return Ok((there.clone(), trained));
             }
             // The rows are the same and the files are not: the store is damaged, and here is a good copy.
             let aside = self.store.set_aside(manifest.fingerprint)?;
@@ -326,7 +335,7 @@ impl Build<'_> {
             );
             self.progress.warning(&stage.name, &text);
         }
-        Ok((self.store.publish(folder.path(), &manifest)?, record))
+        Ok((self.store.publish(folder.path(), &manifest)?, trained))
     }
 }
 

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use crate::code::Code;
+use crate::interrupt::Signal;
 use crate::spec::SpecError;
 
 /// A result of finch's own operations.
@@ -89,6 +90,16 @@ pub enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// A signal asked for an end.
+    #[error("{reason}")]
+    Interrupted {
+        /// Which one.
+        signal: Signal,
+        /// What it ended.
+        reason: String,
+        /// How to go on.
+        hint: Option<String>,
+    },
     /// A command was misused.
     #[error("{0}")]
     Usage(String),
@@ -139,6 +150,7 @@ impl Error {
                 finch_core::Error::Parquet { source, .. } if is_io(source) => Code::StoreIo,
                 _ => Code::Table,
             },
+            Self::Interrupted { .. } => Code::Stopped,
             Self::Usage(_) => Code::Usage,
             Self::Environment(_) => Code::Environment,
         }
@@ -147,7 +159,10 @@ impl Error {
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Stage { hint, .. } | Self::Store { hint, .. } | Self::Sql { hint, .. } => hint.clone(),
+            Self::Stage { hint, .. }
+            | Self::Store { hint, .. }
+            | Self::Sql { hint, .. }
+            | Self::Interrupted { hint, .. } => hint.clone(),
             Self::Quarantine { .. } => Some(
                 "mend or remove the files, or raise `max_quarantined` in the ingest stage; what is quarantined can \
                  be queried afterwards"
@@ -157,8 +172,11 @@ impl Error {
         }
     }
 
-    /// The exit code: 1 the checks found something, 2 usage or spec, 3 environment.
+    /// The exit code: 1 the checks found something, 2 usage or spec, 3 environment, 130 and 143 after a signal.
     pub fn exit(&self) -> u8 {
-        self.code().exit()
+        match self {
+            Self::Interrupted { signal, .. } => signal.exit(),
+            _ => self.code().exit(),
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod error;
 pub mod evaluation;
 pub mod graph;
 pub mod ingest;
+pub mod interrupt;
 pub mod plan;
 pub mod progress;
 pub mod spec;

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use finch_core::manifest::canonical_json;
-use finch_core::training::{self, Base};
-use finch_core::{Digest, Kind, digest};
+use finch_core::training::digest_of_base;
+use finch_core::{Digest, Kind};
 
 use crate::catalog::Catalog;
 use crate::check;
@@ -39,6 +39,11 @@ pub struct Prepared<'a> {
 pub type Parts = BTreeMap<String, String>;
 
 impl<'a> Prepared<'a> {
+    /// The digest of a file or base that a stage's parameters name.
+    pub fn file(&self, index: usize) -> Option<Digest> {
+        self.files.get(&index).copied()
+    }
+
     /// Checks the spec against itself and the world; nothing runs and nothing is written.
     pub fn new(pipeline: &'a Pipeline) -> Result<Self> {
         let graph = Graph::new(pipeline)?;
@@ -73,7 +78,7 @@ impl<'a> Prepared<'a> {
                     }
                 }
                 Config::Train(train) => {
-                    files.insert(index, base_digest(&train.config.base)?);
+                    files.insert(index, digest_of_base(&train.config.base)?);
                 }
                 _ => {}
             }
@@ -128,18 +133,32 @@ impl<'a> Prepared<'a> {
     ///
     /// A stage that is a pure function has one. A training is none, so `--force` does not compare: it makes another
     /// attempt beside the earlier ones, whose number is a part of its fingerprint. A build means the newest attempt
-    /// that is in the store, and the first one when none is.
-    pub fn target(&self, index: usize, inputs: &[&Dataset], store: &Store) -> Result<Target> {
+    /// that is in the store, and the first one when none is. A damaged training is never replaced unasked.
+    pub fn target(&self, index: usize, inputs: &[&Dataset], store: &Store, forced: bool) -> Result<Target> {
         let first = Target::new(self.parts(index, inputs));
-        if !matches!(self.pipeline.stages[index].config, Config::Train(_)) {
+        let stage = &self.pipeline.stages[index];
+        if !matches!(stage.config, Config::Train(_)) {
             return first.looked_up(store);
         }
-        // Attempts may have been removed or set aside, so numbers can have gaps; there are no more of them than
-        // datasets. Only names are compared here: the hashes of a few hundred attempts take a millisecond.
+        // Attempts may have been removed or set aside, so numbers can have gaps. Only names are compared here: a
+        // thousand hashes take a millisecond, and nobody removes more attempts of one training than that.
         let stored = store.fingerprints()?;
-        let mut attempts = (1..=stored.len() as u64).rev().map(|attempt| first.attempt(attempt));
+        let mut attempts = (1..=stored.len() as u64 + 1000).rev().map(|attempt| first.attempt(attempt));
         let newest = attempts.find(|target| stored.binary_search(&target.fingerprint).is_ok());
-        newest.unwrap_or(first).looked_up(store)
+        let target = newest.unwrap_or(first).looked_up(store)?;
+        match (&target.dataset, &target.damage) {
+            (Some(_), _) if forced => target.next_attempt().looked_up(store),
+            (Some(_), Some(damage)) => Err(Error::Stage {
+                stage: stage.name.clone(),
+                reason: format!("its dataset is damaged: {damage}"),
+                code: Code::Damaged,
+                hint: Some(format!(
+                    "`finch run --force {}` trains again, beside it; `finch verify` looks for more damage",
+                    stage.name
+                )),
+            }),
+            _ => Ok(target),
+        }
     }
 }
 
@@ -152,6 +171,8 @@ pub struct Target {
     pub fingerprint: Digest,
     /// The dataset, when it is in the store.
     pub dataset: Option<Dataset>,
+    /// What is wrong with it at a glance.
+    pub damage: Option<String>,
 }
 
 /// The part that tells attempts of one training from each other; the first one has none.
@@ -159,11 +180,12 @@ const ATTEMPT: &str = "attempt";
 
 impl Target {
     fn new(parts: Parts) -> Self {
-        Self { fingerprint: fingerprint(&parts), parts, dataset: None }
+        Self { fingerprint: fingerprint(&parts), parts, dataset: None, damage: None }
     }
 
     fn looked_up(mut self, store: &Store) -> Result<Self> {
         self.dataset = store.dataset(self.fingerprint)?;
+        self.damage = self.dataset.as_ref().and_then(Dataset::damage);
         Ok(self)
     }
 
@@ -184,40 +206,6 @@ impl Target {
         self.attempt(self.number() + 1)
     }
 }
-
-/// What a base says, wherever it lies: a config file's digest, or the names and digests of a checkpoint's files.
-fn base_digest(base: &Base) -> Result<Digest> {
-    let folder = match base {
-        Base::Config { config, .. } => return Ok(digest::of_file(config)?),
-        Base::Checkpoint(folder) => folder,
-    };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
-        let name = entry.map_err(Error::io("list", folder))?.file_name().to_string_lossy().into_owned();
-        let weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-        let described = [training::files::CONFIG, "generation_config.json"].contains(&name.as_str());
-        if weights || described || TOKENIZER_FILES.contains(&name.as_str()) {
-            names.push(name);
-        }
-    }
-    names.sort();
-    let mut fields = Kind::Fingerprint.fields().text("base");
-    for name in names {
-        fields = fields.text(&name).digest(digest::of_file(&folder.join(&name))?);
-    }
-    Ok(fields.finish())
-}
-
-/// The files of a checkpoint that say how it tokenizes.
-const TOKENIZER_FILES: [&str; 7] = [
-    training::files::TOKENIZER,
-    training::files::TOKENIZER_CONFIG,
-    "added_tokens.json",
-    "chat_template.jinja",
-    "merges.txt",
-    "special_tokens_map.json",
-    "vocab.json",
-];
 
 /// A stage's parameters as the manifest writes them, defaults included.
 pub fn parameters(config: &Config) -> serde_json::Value {
@@ -280,15 +268,15 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store) -> Result<Vec<Planned>> {
             });
             continue;
         }
-        let Target { parts, fingerprint, dataset } = prepared.target(index, &inputs, store)?;
+        let Target { parts, fingerprint, dataset, damage } = prepared.target(index, &inputs, store, false)?;
         let before = last.as_ref().and_then(|build| build.stage(&stage.name));
-        let (action, why) = match dataset {
-            Some(dataset) => {
-                datasets.insert(index, dataset);
-                (Action::Reuse, "its dataset is in the store".to_owned())
-            }
-            None => (Action::Run, what_changed(&parts, before)),
+        let (action, why) = match (&dataset, damage) {
+            (Some(_), None) => (Action::Reuse, "its dataset is in the store".to_owned()),
+            (Some(_), Some(damage)) => (Action::Run, format!("its dataset is damaged: {damage}")),
+            (None, _) => (Action::Run, what_changed(&parts, before)),
         };
+        // A stage that is run again for damage gives what its manifest says.
+        datasets.extend(dataset.map(|dataset| (index, dataset)));
         planned.push(Planned {
             stage: stage.name.clone(),
             kind,

@@ -14,6 +14,7 @@ use super::{BudgetArgs, StoreArgs};
 use crate::code::Code;
 use crate::engine::{self, Selection};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::spec;
 use crate::sql::format::Format;
@@ -198,6 +199,6 @@ pub(super) fn ingest(
     document.insert("pipeline".to_owned(), pipeline.into());
     document.insert("stages".to_owned(), stages.into());
     let pipeline = spec::parse(Path::new("command line"), &document.to_string(), folder.path())?;
-    engine::run(&pipeline, &Selection::default(), budget, &Progress::Quiet)?;
+    engine::run(&pipeline, &Selection::default(), budget, &Progress::Quiet, &Interrupt::default())?;
     Ok((Store::open(&pipeline.store)?, folder))
 }

@@ -10,6 +10,7 @@ use super::output::{columns, print};
 use super::training;
 use crate::engine::{self, Built, Selection};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::plan::{Action, Prepared, plan};
 use crate::progress::Progress;
 use crate::spec::{self, Pipeline};
@@ -113,7 +114,8 @@ impl Run {
             (false, true) => Progress::Quiet,
             (false, false) => Progress::Lines,
         };
-        let built = engine::run(&pipeline, &selection, self.budget.budget(), &progress)?;
+        let interrupt = Interrupt::listen()?;
+        let built = engine::run(&pipeline, &selection, self.budget.budget(), &progress, &interrupt)?;
         if progress == Progress::Lines {
             print(&summary(&pipeline, &built, &self.spec, self.store.as_deref())?)?;
         }

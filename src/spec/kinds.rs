@@ -311,8 +311,8 @@ fn render(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
 
 fn pack(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
     let input = input(reader, "input");
-    // Places in a pack are 32-bit, as the programs that read packs have them.
-    let longest = 1..=i64::from(i32::MAX);
+    // No model attends over more, and a pack is built and read whole.
+    let longest = 1..=1 << 24;
     let sequence_tokens =
         reader.required("sequence_tokens", |reader, key| reader.integer(key, longest.clone()));
     let shard_bytes = match reader.has("shard_bytes") {

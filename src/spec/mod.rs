@@ -21,6 +21,7 @@ pub use stages::{
     Config, Dedup, Exact, Filter, Ingest, Label, Launcher, OnLeak, OverLength, Pack, PerTask, Render,
     SourceEntry, Split, Sql, Tokenizer, TokenizerFrom, Train, ValidationRuns,
 };
+pub(crate) use training::COMMAND;
 
 use crate::code::Code;
 use crate::error::Result;

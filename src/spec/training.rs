@@ -14,7 +14,7 @@ use super::{Reader, Span};
 use crate::code::Code;
 
 /// The word of a launcher's template that stands for the trainer's command.
-const COMMAND: &str = "{command}";
+pub(crate) const COMMAND: &str = "{command}";
 
 /// Methods that the design names; those without a value are not built yet.
 const METHODS: [(&str, Option<training::Method>); 4] =

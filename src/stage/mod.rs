@@ -24,6 +24,7 @@ use crate::catalog::Catalog;
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::ingest::Discovery;
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::spec::{Config, Pipeline, Stage};
 use crate::sql::{Engine, Session, Width};
@@ -52,8 +53,12 @@ pub struct Context<'a> {
     pub discovery: Option<&'a Discovery>,
     /// The name of the dataset that is made.
     pub fingerprint: Digest,
+    /// The digest of the file or base that the parameters name.
+    pub file: Option<Digest>,
     /// Where to say what is going on.
     pub progress: &'a Progress,
+    /// Whether to go on.
+    pub interrupt: &'a Interrupt,
 }
 
 /// What a stage did.
@@ -76,6 +81,8 @@ pub struct Trained {
     pub toolchain: BTreeMap<String, String>,
     /// For the build's record.
     pub record: TrainingRecord,
+    /// Its work folder, held until the dataset is published and [`settle`] has cleared it.
+    pub work: train::Work,
 }
 
 /// A row of a `removed` table.
@@ -122,9 +129,9 @@ pub fn run(context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
 }
 
 /// Clears up after a stage whose dataset is published. What cannot be removed stays.
-pub fn settle(stage: &Stage, store: &Store, fingerprint: Digest) {
+pub fn settle(stage: &Stage, store: &Store, fingerprint: Digest, work: Option<train::Work>) {
     if matches!(stage.config, Config::Train(_)) {
-        train::settle(&store.training(fingerprint));
+        train::settle(&store.training(fingerprint), work);
     }
 }
 

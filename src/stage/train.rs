@@ -26,8 +26,8 @@ use crate::store::{Draft, TrainingRecord, write_synced};
 /// The trainer's output below its work folder; gone when the dataset is published.
 const OUT: &str = "out";
 
-/// Where a training works, held by one build at a time.
-struct Work {
+/// Where a training works, held by one build at a time: until its dataset is published and the folder is cleared.
+pub struct Work {
     folder: PathBuf,
     lock: File,
 }
@@ -38,17 +38,25 @@ impl Work {
     fn open(context: &Context<'_>) -> Result<Self> {
         let folder = absolute(&context.store.training(context.fingerprint))?;
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        let path = folder.join("lock");
-        let lock = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let lock = lock.map_err(Error::io("open", &path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { folder, lock }),
-            Err(TryLockError::WouldBlock) => {
+        match Self::hold(folder.clone())? {
+            Some(work) => Ok(work),
+            None => {
                 let reason = format!("another trainer is at work in `{}`", folder.display());
                 let hint =
                     "wait until it is done, or end it; the next build goes on from its last checkpoint";
                 Err(context.error(Code::TrainerIo, reason, Some(hint)))
             }
+        }
+    }
+
+    /// Holds a folder; none when another process does.
+    fn hold(folder: PathBuf) -> Result<Option<Self>> {
+        let path = folder.join("lock");
+        let lock = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let lock = lock.map_err(Error::io("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Self { folder, lock })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
         }
     }
@@ -75,7 +83,7 @@ pub(super) fn run(config: &Train, context: &Context<'_>, draft: &mut Draft) -> R
     }
     let trainer = find_trainer(&context.stage.name)?;
     let work = Work::open(context)?;
-    let told = work.write_config(&resolved(config, context.pipeline.seed)?)?;
+    let told = work.write_config(&resolved(config, context)?)?;
     let command =
         launch::command(&config.launcher, &trainer, &told, &absolute(&packed.folder())?, &work.out());
     let Done { start, finish } = process::train(context, &command, &work.folder, &work.out(), &work.lock)?;
@@ -91,7 +99,6 @@ pub(super) fn run(config: &Train, context: &Context<'_>, draft: &mut Draft) -> R
         device: environment.device.clone(),
         device_name: environment.device_name.clone(),
         resumed_from: start.resumed_from,
-        held_out: output::held_out(&work.out().join(files::LOG)),
     };
     let mut toolchain = environment.versions;
     toolchain.insert("device".to_owned(), environment.device);
@@ -100,36 +107,42 @@ pub(super) fn run(config: &Train, context: &Context<'_>, draft: &mut Draft) -> R
     // What the process saw depends on where it resumed, so it goes to the build's record; this does not.
     let counts = Counts {
         input: start.train.examples,
-        used: start.train.examples,
+        used: start.reached.examples,
         reasons: BTreeMap::from([
             ("steps".to_owned(), finish.step),
             ("parameters".to_owned(), start.parameters),
-            ("tokens".to_owned(), start.train.tokens),
-            ("trained_tokens".to_owned(), start.train.trained_tokens),
+            ("tokens".to_owned(), start.reached.tokens),
+            ("trained_tokens".to_owned(), start.reached.trained_tokens),
         ]),
         ..Counts::default()
     };
-    let training = Some(Box::new(Trained { weights: model, toolchain, record }));
+    let training = Some(Box::new(Trained { weights: model, toolchain, record, work }));
     Ok(Outcome { row_table: "losses", counts, warnings: vec![], training })
 }
 
-/// Clears a work folder whose dataset is published: the config and the log stay, to be read by people.
-pub(super) fn settle(work: &Path) {
-    let out = work.join(OUT);
-    if out.exists() {
+/// Clears the work folder of a dataset that is published: the config and the log stay, to be read by people. A
+/// build that was killed between the two leaves it to the next one, which holds nothing yet.
+pub(super) fn settle(folder: &Path, work: Option<Work>) {
+    let out = folder.join(OUT);
+    if !out.exists() {
+        return;
+    }
+    let work = work.or_else(|| Work::hold(folder.to_path_buf()).ok().flatten());
+    if work.is_some() {
         // Neither is worth failing a finished build for.
-        let _ = fs::rename(out.join(files::LOG), work.join(files::LOG));
+        let _ = fs::rename(out.join(files::LOG), folder.join(files::LOG));
         let _ = fs::remove_dir_all(&out);
     }
 }
 
 /// The config with the pipeline's seed and paths that hold anywhere on this machine.
-fn resolved(config: &Train, seed: u64) -> Result<training::Config> {
+fn resolved(config: &Train, context: &Context<'_>) -> Result<training::Config> {
     let base = match &config.config.base {
         Base::Checkpoint(folder) => Base::Checkpoint(absolute(folder)?),
         Base::Config { config, init } => Base::Config { config: absolute(config)?, init: *init },
     };
-    Ok(training::Config { base, seed, ..config.config.clone() })
+    let (base_digest, seed) = (context.file, context.pipeline.seed);
+    Ok(training::Config { base, base_digest, seed, ..config.config.clone() })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

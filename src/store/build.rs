@@ -37,7 +37,7 @@ pub struct BuildRecord {
     pub threads: usize,
     /// The stage that was asked for with `--only`; a build of the whole spec has none.
     pub only: Option<String>,
-    /// `ok` or `failed`.
+    /// `ok`, `failed` or `interrupted`.
     pub status: String,
     /// Why it failed.
     pub error: Option<String>,
@@ -90,22 +90,6 @@ pub struct TrainingRecord {
     pub device_name: String,
     /// The step after which it was resumed, when it was.
     pub resumed_from: Option<u64>,
-    /// Held-out losses by task.
-    pub held_out: Vec<HeldOut>,
-}
-
-/// A task's held-out loss before the first step and after the last, in nats a token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeldOut {
-    /// `test` or `validation`.
-    pub split: String,
-    /// The task.
-    pub task: String,
-    /// At the first evaluation.
-    pub first: f64,
-    /// At the last one.
-    pub last: f64,
 }
 
 /// Whether a stage had to be computed.

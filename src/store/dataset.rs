@@ -58,14 +58,13 @@ impl Dataset {
         Ok(arrow::array::RecordBatchReader::schema(&read(first)?))
     }
 
-    /// What is wrong with the files at a glance: one that is missing or has another size. Hashing is `verify`'s work.
+    /// What is wrong with the dataset's own files at a glance: one that is missing or has another size. Hashing is
+    /// `verify`'s work, and tables that are passed on are the matter of the stage that wrote them.
     pub fn damage(&self) -> Option<String> {
-        let tables = self.manifest.tables.values();
-        let shards = tables.flat_map(|table| table.files.iter().map(move |file| (table.from, file)));
-        let artifacts = self.manifest.artifacts.iter().map(|file| (None, file));
-        shards.chain(artifacts).find_map(|(from, file)| {
-            let path = self.store.folder(from.unwrap_or(self.manifest.fingerprint)).join(&file.name);
-            match std::fs::metadata(&path) {
+        let own = self.manifest.tables.values().filter(|table| table.from.is_none());
+        let shards = own.flat_map(|table| &table.files);
+        shards.chain(&self.manifest.artifacts).find_map(|file| {
+            match std::fs::metadata(self.folder().join(&file.name)) {
                 Ok(meta) if meta.len() == file.bytes => None,
                 Ok(meta) => Some(format!("`{}` has {} bytes, not {}", file.name, meta.len(), file.bytes)),
                 Err(error) => Some(format!("`{}`: {error}", file.name)),

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use finch_core::shard::sync_folder;
 use finch_core::{Digest, manifest};
 
-pub use build::{BuildRecord, Decision, HeldOut, StageRecord, TrainingRecord};
+pub use build::{BuildRecord, Decision, StageRecord, TrainingRecord};
 pub use dataset::{Dataset, Draft};
 
 use crate::code::Code;

@@ -8,14 +8,12 @@ use std::path::Path;
 
 use finch_core::manifest::{FileEntry, Manifest, Table, digests};
 use finch_core::shard::{HashingWriter, TableCheck};
+use finch_core::training::files;
 use finch_core::{Digest, shard};
 use rayon::prelude::*;
 
 use super::{Dataset, Store};
 use crate::error::Result;
-
-/// The weights of a training's model.
-const MODEL: &str = "model/model.safetensors";
 
 /// What is wrong with a store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -96,7 +94,8 @@ fn check_manifest(store: &Store, manifest: &Manifest, place: &str, report: &mut 
     if manifest.rows.is_some_and(|said| said != rows) || bytes != manifest.bytes {
         find("the dataset's digests do not follow from its tables'".to_owned());
     }
-    let model = manifest.artifacts.iter().find(|file| file.name == MODEL);
+    let weights = format!("{}/{}", files::MODEL, files::WEIGHTS);
+    let model = manifest.artifacts.iter().find(|file| file.name == weights);
     if manifest.weights != model.map(|file| file.blake3)
         || manifest.rows.is_some() == manifest.weights.is_some()
     {

@@ -86,12 +86,54 @@ fn a_training_is_kept_reused_and_repeated_only_when_forced() {
     assert!(weights(&first.out) == weights(&forced.out), "the same training on the same machine");
     project.finch(&["verify", "--store", "store"]).ok();
     let damaged = folder.join("model.safetensors");
+    let whole = fs::read(&damaged).expect("read");
     let mut bytes = fs::read(&damaged).expect("read");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(&damaged, bytes).expect("write");
     let found = project.finch(&["verify", "--store", "store"]);
     assert!(found.code == 1 && found.out.contains("model/model.safetensors"), "{}{}", found.out, found.err);
+    fs::write(&damaged, whole).expect("write");
+}
+
+#[test]
+fn a_damaged_training_is_never_replaced_unasked() {
+    let Some(project) = trainable("") else { return };
+    let folder = project.root().join(model(&project.run().ok().out));
+    let weights = folder.join("model.safetensors");
+    fs::OpenOptions::new().write(true).open(&weights).and_then(|file| file.set_len(1000)).expect("truncate");
+    for command in ["run", "plan"] {
+        project.finch(&[command, "spec.toml"]).fails(1, &["F0503", "model.safetensors", "--force model"]);
+    }
+    assert!(weights.exists());
+    let forced = project.finch(&["run", "spec.toml", "--force", "model"]).ok();
+    assert_ne!(project.root().join(model(&forced.out)), folder);
+    assert_eq!(model(&project.run().ok().out), model(&forced.out));
+}
+
+#[test]
+fn a_signal_to_finch_stops_its_trainer_after_a_checkpoint() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let Some(project) = trainable("") else { return };
+        let spec = fs::read_to_string(project.path("spec.toml")).expect("spec");
+        project.write("spec.toml", spec.replace("steps = 6", "steps = 400"));
+        let mut build = command(project.root(), &[], &["run", "spec.toml", "--log-json"]);
+        build.env_remove("FINCH_TRAIN").stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut build = build.spawn().expect("finch runs");
+        let mut lines = BufReader::new(build.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        lines.find(|line| line.contains("\"checkpoint\"")).expect("a checkpoint");
+        let id = build.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill").success());
+        let rest: Vec<String> = lines.collect();
+        assert_eq!(build.wait().expect("it ends").code(), Some(code), "{rest:?}");
+        let said = rest.join("\n");
+        assert!(said.contains("F0817") && said.contains("the same command goes on"), "{said}");
+        let builds = project.finch(&["builds", "--store", "store"]).ok().out;
+        assert!(builds.contains("interrupted"), "{builds}");
+        project.write("spec.toml", spec.replace("steps = 6", "steps = 400"));
+        let resumed = project.run().ok();
+        assert!(resumed.err.contains("resumed after step"), "{}", resumed.err);
+    }
 }
 
 #[test]
@@ -198,5 +240,12 @@ fn the_trainer_is_lean_and_needs_no_libtorch_to_start() {
     let alone =
         Command::new(&copy).arg("--version").current_dir(&folder).env_clear().output().expect("it starts");
     assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stderr));
+    match Command::new("strip").arg(&copy).status() {
+        Ok(stripped) if stripped.success() => {
+            let bytes = fs::metadata(&copy).expect("stripped").len();
+            assert!(bytes < 20_000_000, "finch-train has {bytes} bytes without its symbols");
+        }
+        _ => println!("SKIPPED: the size of finch-train needs `strip`"),
+    }
     finch_in(folder.path(), &["explain", "F0811"]).ok();
 }

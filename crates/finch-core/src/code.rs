@@ -129,6 +129,8 @@ codes! {
     NotFinite = 807,
     /// Training data is missing: no pack is left for it.
     NothingToTrain = 808,
+    /// A document is longer than the positions that the model was made for.
+    LongDocument = 809,
     /// libtorch is not there, or is not of the version that the trainer was built with.
     NoLibtorch = 811,
     /// CUDA was asked for and cannot be used here.
@@ -141,7 +143,7 @@ codes! {
     Torch = 815,
     /// The trainer ended before it was done.
     TrainerDied = 816,
-    /// Training was stopped by a signal, after a checkpoint.
+    /// A signal asked for an end; what was finished is kept, and a training left a checkpoint.
     Stopped = 817,
 }
 

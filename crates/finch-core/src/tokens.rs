@@ -135,15 +135,6 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
         self.inner.decode(ids, false).map_err(error)
     }
-
-    /// One token for showing it alone: its text, or, when it is a part of a character, the vocabulary's own word.
-    pub fn token(&self, id: u32) -> Option<String> {
-        let word = self.inner.id_to_token(id)?;
-        match self.inner.decode(&[id], false) {
-            Ok(text) if !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER) => Some(text),
-            _ => Some(word),
-        }
-    }
 }
 
 /// A chat as ids, with what is learned of it; both lists have one length.
@@ -215,7 +206,10 @@ mod tests {
             .iter()
             .zip(&encoded.trained)
             .map(|(id, trained)| {
-                let token = tokenizer.token(*id).expect("a token");
+                // A part of a character is shown as the vocabulary's own word.
+                let alone = tokenizer.decode(&[*id]).expect("decode");
+                let whole = !alone.is_empty() && !alone.contains(char::REPLACEMENT_CHARACTER);
+                let token = if whole { alone } else { tokenizer.inner.id_to_token(*id).expect("a token") };
                 format!("{}{id}:{token}", if *trained { "*" } else { "" })
             })
             .collect();

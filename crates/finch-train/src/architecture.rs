@@ -58,8 +58,10 @@ pub const HEAD: &str = "lm_head.weight";
 /// The name of the norm before the head.
 pub const FINAL_NORM: &str = "model.norm.weight";
 
-/// Sizes above this are no model's; it keeps every product below 2^63.
-const LARGEST: i64 = 1 << 24;
+/// Sizes above this are no model's. With the other limits, a model has less than 2^57 weights.
+const LARGEST: i64 = 1 << 20;
+/// No vocabulary has more entries.
+const LARGEST_VOCABULARY: i64 = 1 << 24;
 /// More layers are no model's; each is eleven tensors with names.
 const MOST_LAYERS: i64 = 10_000;
 
@@ -105,7 +107,8 @@ impl Architecture {
         refuse_unless("use_sliding_window", &[false.into()])?;
         refuse_unless("rope_scaling", &[Value::Null])?;
         let full = |kind: &Value| kind == "full_attention";
-        if config.get("layer_types").and_then(Value::as_array).is_some_and(|kinds| !kinds.iter().all(full)) {
+        let all_full = |kinds: &Value| kinds.as_array().is_some_and(|kinds| kinds.iter().all(full));
+        if config.get("layer_types").is_some_and(|kinds| !kinds.is_null() && !all_full(kinds)) {
             return Err("`layer_types` names others than `full_attention`".to_owned());
         }
         // transformers 5 writes `rope_parameters`; earlier versions write `rope_theta` beside the others.
@@ -117,33 +120,40 @@ impl Architecture {
                 rope_type.unwrap_or("")
             ));
         }
-        let integer = |key: &str| match config.get(key).and_then(Value::as_i64) {
-            Some(size) if (1..=LARGEST).contains(&size) => Ok(size),
+        let within = |key: &str, most: i64| match config.get(key).and_then(Value::as_i64) {
+            Some(size) if (1..=most).contains(&size) => Ok(size),
             Some(size) => Err(format!("`{key}` is {size}")),
             None => Err(format!("`{key}` is missing, or no whole number")),
         };
+        let integer = |key: &str| within(key, LARGEST);
         let number = |value: Option<&Value>, key: &str| match value.and_then(Value::as_f64) {
             Some(number) if number.is_finite() && number > 0.0 => Ok(number),
             _ => Err(format!("`{key}` is missing, or not above 0")),
         };
         let theta = rope.and_then(|rope| rope.get("rope_theta")).or_else(|| config.get("rope_theta"));
         let shape = Self {
-            vocab_size: integer("vocab_size")?,
+            vocab_size: within("vocab_size", LARGEST_VOCABULARY)?,
             hidden_size: integer("hidden_size")?,
             intermediate_size: integer("intermediate_size")?,
-            num_hidden_layers: integer("num_hidden_layers")?,
+            num_hidden_layers: within("num_hidden_layers", MOST_LAYERS)?,
             num_attention_heads: integer("num_attention_heads")?,
             num_key_value_heads: integer("num_key_value_heads")?,
             head_dim: integer("head_dim")?,
             rope_theta: number(theta, "rope_theta")?,
             rms_norm_eps: number(config.get("rms_norm_eps"), "rms_norm_eps")?,
-            tie_word_embeddings: config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
-            initializer_range: config.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02),
-            max_position_embeddings: integer("max_position_embeddings")?,
+            tie_word_embeddings: match config.get("tie_word_embeddings") {
+                None => false,
+                Some(tied) => tied.as_bool().ok_or("`tie_word_embeddings` is not true or false")?,
+            },
+            initializer_range: match config.get("initializer_range") {
+                None => 0.02,
+                range => number(range, "initializer_range")?,
+            },
+            max_position_embeddings: within("max_position_embeddings", i64::MAX)?,
             config,
         };
-        if shape.num_hidden_layers > MOST_LAYERS {
-            return Err(format!("`num_hidden_layers` is {}", shape.num_hidden_layers));
+        if shape.num_attention_heads * shape.head_dim > LARGEST {
+            return Err(format!("{} heads of {} are too wide", shape.num_attention_heads, shape.head_dim));
         }
         if shape.num_attention_heads % shape.num_key_value_heads != 0 {
             return Err(format!(
@@ -153,9 +163,6 @@ impl Architecture {
         }
         if shape.head_dim % 2 != 0 {
             return Err(format!("`head_dim` is {}; rotary positions need an even one", shape.head_dim));
-        }
-        if !(shape.initializer_range.is_finite() && shape.initializer_range > 0.0) {
-            return Err(format!("`initializer_range` is {}", shape.initializer_range));
         }
         Ok(shape)
     }
@@ -265,6 +272,10 @@ mod tests {
             ("rope_scaling", json!({"type": "yarn", "factor": 4})),
             ("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e6})),
             ("layer_types", json!(["linear_attention"])),
+            ("layer_types", json!("full_attention")),
+            ("tie_word_embeddings", json!("true")),
+            ("initializer_range", json!("0.02")),
+            ("num_attention_heads", json!(1 << 16)),
             ("hidden_size", json!(0)),
             ("hidden_size", json!(i64::MAX)),
             ("hidden_size", json!("wide")),

@@ -59,10 +59,18 @@ impl Batches {
                 examples: packs.all()[pack].documents.len() as u64,
             })
             .collect();
-        if items.is_empty() {
+        let documents = || packs.all().iter().filter(|pack| pack.is_train()).flat_map(|pack| &pack.documents);
+        let reason = match items.is_empty() {
+            true => Some("no pack is of the split `train`"),
+            // A loss of nothing is 0, and would look like a success.
+            false => {
+                documents().all(|document| document.weight == 0.0).then_some("every example has the weight 0")
+            }
+        };
+        if let Some(reason) = reason {
             return Err(Error::Data {
                 place: format!("`{}`", packs.folder().display()),
-                reason: "no pack is of the split `train`".to_owned(),
+                reason: reason.to_owned(),
                 code: Code::NothingToTrain,
                 hint: Some(
                     "see what the split left: `SELECT split, count(*) FROM packs GROUP BY 1`".to_owned(),
@@ -101,6 +109,15 @@ impl Batches {
         let epoch = pass.epoch;
         self.current = Some(pass);
         Step { epoch, packs }
+    }
+
+    /// The packs that the steps reach, each once.
+    pub fn reached(&self) -> Vec<usize> {
+        let first = self.cut(0);
+        match self.length {
+            Length::Steps(steps) if steps < first.len() as u64 => first[..steps as usize].concat(),
+            _ => (0..self.items.len()).collect(),
+        }
     }
 
     /// The order of packs in a pass.
@@ -183,6 +200,13 @@ mod tests {
             let mut alone = batches(1, Batch::Examples(16), Length::Steps(40));
             assert_eq!(alone.step(step), together[step as usize]);
         }
+    }
+
+    #[test]
+    fn few_steps_reach_few_packs() {
+        assert_eq!(batches(1, Batch::Packs(8), Length::Steps(3)).reached().len(), 24);
+        assert_eq!(batches(1, Batch::Packs(8), Length::Steps(7)).reached().len(), 50);
+        assert_eq!(batches(1, Batch::Examples(9), Length::Epochs(1)).reached().len(), 50);
     }
 
     #[test]

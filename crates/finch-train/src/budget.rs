@@ -5,7 +5,7 @@
 
 use finch_core::training::{Config, DType, Totals};
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, TensorSpec};
 
 /// Rows of logits that are computed together.
 pub const HEAD_ROWS: i64 = 1024;
@@ -25,7 +25,7 @@ pub struct Budget {
     pub tokens_in_flight: u64,
     /// Bytes that autograd keeps for the largest forward pass.
     pub activation_bytes: u64,
-    /// Bytes of one slice of logits and what is computed from it.
+    /// Bytes of one slice of logits and what is computed from it, the head's gradient included.
     pub logit_bytes: u64,
     /// All of it.
     pub total_bytes: u64,
@@ -53,7 +53,7 @@ impl Budget {
             DType::Bf16 => 2,
         };
         let master: u64 = if config.dtype == DType::Bf16 { 4 } else { 0 };
-        let tokens = longest * config.micro_packs;
+        let tokens = longest.saturating_mul(config.micro_packs);
         let size = |n: i64| n as u64;
         let (hidden, inner) = (size(shape.hidden_size), size(shape.intermediate_size));
         let heads = size(shape.num_attention_heads * shape.head_dim);
@@ -62,10 +62,12 @@ impl Budget {
         // q, k, v as projected, q and k after their norms, and after rotation; attention's output, joined from
         // documents; gate, silu(gate), up and their product.
         let layer = 4 * hidden + 3 * (heads + keys) + keys + 2 * heads + 4 * inner;
-        let activations = tokens * (layer * size(shape.num_hidden_layers) + 2 * hidden) * width;
-        // Logits of a slice in f32, their log softmax, and the gradient of them.
-        let logits =
-            size(HEAD_ROWS) * size(shape.vocab_size) * 4 * 3 + size(shape.vocab_size) * hidden * width;
+        let activations = tokens.saturating_mul((layer * size(shape.num_hidden_layers) + 2 * hidden) * width);
+        // Logits of a slice in f32, their log softmax, and the gradient of them; the head's gradient as one slice's
+        // product, as the sum over slices in f32, and in the weights' type.
+        let logits = size(shape.vocab_size) * (size(HEAD_ROWS) * 4 * 3 + hidden * (4 + 4 + width));
+        // The optimizer works on one tensor at a time, with five of its size in f32 at most.
+        let update = 5 * 4 * shape.tensors().iter().map(TensorSpec::numel).max().unwrap_or(0);
         let (weights, moments) = (parameters * width, parameters * (8 + master));
         Self {
             parameters,
@@ -75,7 +77,9 @@ impl Budget {
             tokens_in_flight: tokens,
             activation_bytes: activations,
             logit_bytes: logits,
-            total_bytes: 2 * weights + moments + activations + logits,
+            // An update comes when the activations are gone.
+            total_bytes: (2 * weights + moments)
+                .saturating_add(activations.saturating_add(logits).max(update)),
             steps,
             train,
             held_out,

@@ -189,10 +189,11 @@ fn plan(command: &Plan) -> Result<()> {
     let config = config::read(&command.config)?;
     let shape = Architecture::of(&config.base)?;
     let packs = Packs::open(&command.data)?;
-    packs.fits(shape.vocab_size)?;
-    let steps = Batches::of(&config, &packs)?.steps();
+    packs.fits(&shape)?;
+    let batches = Batches::of(&config, &packs)?;
+    let steps = batches.steps();
     let train = Packs::totals(packs.all().iter().filter(|pack| pack.is_train()));
-    let chosen = held_out::choose(packs.all(), config.eval_tokens, config.seed);
+    let chosen = held_out::choose(packs.all(), held_out::NOT_TRAINED, config.eval_tokens, config.seed);
     let held = held_out::totals(packs.all(), &chosen);
     let budget = Budget::new(&config, &shape, steps, train, held, packs.longest() as u64);
     if command.json {
@@ -203,7 +204,7 @@ fn plan(command: &Plan) -> Result<()> {
     }
     let evals = 2 + steps.saturating_sub(1).checked_div(config.eval_every).unwrap_or(0);
     let per_step = train.tokens as f64 * epochs(&config, steps, train) / steps.max(1) as f64;
-    let seen = per_step * steps as f64 + (held.tokens * evals) as f64;
+    let seen = per_step * steps as f64 + held.tokens as f64 * evals as f64;
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let mut text = format!(
         "model        {} parameters ({} layers, hidden {}, vocabulary {}{})\n\
@@ -243,19 +244,13 @@ fn plan(command: &Plan) -> Result<()> {
             if hours < 1.0 { format!("{:.1} minutes", hours * 60.0) } else { format!("{hours:.1} hours") };
         text += &format!("time         {time} at {rate:.0} tokens/s\n");
     }
-    if packs.longest() as i64 > shape.max_position_embeddings {
-        let (longest, limit) = (packs.longest(), shape.max_position_embeddings);
-        text += &format!(
-            "note         packs of {longest} tokens may hold documents longer than the model's {limit}\n"
-        );
-    }
     print(&text);
     Ok(())
 }
 
 /// Passes over the data that a number of steps makes, on average.
 fn epochs(config: &Config, steps: u64, train: Totals) -> f64 {
-    let share = |batch: u64, all: u64| (steps * batch) as f64 / all.max(1) as f64;
+    let share = |batch: u64, all: u64| steps as f64 * batch as f64 / all.max(1) as f64;
     match (config.epochs, config.batch_packs, config.batch_examples) {
         (Some(epochs), _, _) => epochs as f64,
         (None, Some(packs), _) => share(packs, train.packs),

@@ -87,15 +87,20 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(String),
-    /// A signal asked for an end, and a checkpoint was written.
-    #[error("stopped by {signal} after step {step}; the checkpoint is in `{path}`")]
+    /// A signal asked for an end.
+    #[error(
+        "stopped by {signal} {}",
+        path.as_ref().map_or("before the first step".to_owned(), |path| format!(
+            "after step {step}; the checkpoint is in `{}`", path.display()
+        ))
+    )]
     Stopped {
         /// `SIGINT` or `SIGTERM`.
         signal: &'static str,
         /// Steps done.
         step: u64,
-        /// The checkpoint.
-        path: PathBuf,
+        /// The checkpoint, when a step was done.
+        path: Option<PathBuf>,
     },
     /// A command was misused.
     #[error("{0}")]
@@ -146,7 +151,7 @@ impl Error {
             Self::Torch(text) if text.contains("memory") => {
                 Some("lower `micro_packs`, or `sequence_tokens` of the pack stage".to_owned())
             }
-            Self::Stopped { .. } => Some("the same command goes on from there".to_owned()),
+            Self::Stopped { path: Some(_), .. } => Some("the same command goes on from there".to_owned()),
             _ => None,
         }
     }

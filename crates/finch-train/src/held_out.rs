@@ -16,15 +16,18 @@ pub struct Chosen {
     pub document: usize,
 }
 
-/// The examples of all splits but `train`, at most `budget` tokens of each task and split; in the order of packs.
+/// Which packs [`choose`] looks at: those of every split but `train`.
+pub const NOT_TRAINED: fn(&Pack) -> bool = |pack| !pack.is_train();
+
+/// Examples of the packs that are `wanted`, at most `budget` tokens of each task and split; in the order of packs.
 ///
 /// Examples are taken in the order of their hash under the seed, each one that still fits. A task whose examples
 /// are all longer than the budget is represented by its shortest one, so that no task goes unmeasured.
-pub fn choose(packs: &[Pack], budget: Option<u64>, seed: u64) -> Vec<Chosen> {
+pub fn choose(packs: &[Pack], wanted: impl Fn(&Pack) -> bool, budget: Option<u64>, seed: u64) -> Vec<Chosen> {
     /// An example's hash, place and tokens.
     type Keyed = (Digest, Chosen, u64);
     let mut tasks: BTreeMap<(&str, &str), Vec<Keyed>> = BTreeMap::new();
-    for (p, pack) in packs.iter().enumerate().filter(|(_, pack)| !pack.is_train()) {
+    for (p, pack) in packs.iter().enumerate().filter(|(_, pack)| wanted(pack)) {
         for (d, document) in pack.documents.iter().enumerate() {
             let key = Kind::Choice.fields().text("held out").int(seed).text(&document.example_id).finish();
             let chosen = Chosen { pack: p, document: d };

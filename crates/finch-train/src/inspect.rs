@@ -39,13 +39,14 @@ pub fn document(
             whole.split.as_deref().unwrap_or("none"),
             document + 1,
             whole.documents.len(),
-            &whole.pack_id[..whole.pack_id.len().min(12)],
+            whole.pack_id.chars().take(12).collect::<String>(),
             entry.tokens,
             entry.trained,
             entry.weight
         )
     };
     let (ids, trained, _) = packs.document(pack, document)?;
+    let heading = printable(&heading);
     let mut text = match paint {
         Paint::Colour => format!("{BOLD}{heading}{RESET}"),
         Paint::Plain => heading,

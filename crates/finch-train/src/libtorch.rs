@@ -99,11 +99,11 @@ fn choose(candidates: Vec<Found>, wants_cuda: bool) -> Result<Found> {
             .is_some_and(|version| version.strip_prefix(RELEASE).is_some_and(|rest| rest.starts_with('.')))
     };
     let fitting: Vec<&Found> = candidates.iter().filter(fits).collect();
-    let named = fitting.iter().find(|found| found.by == "FINCH_LIBTORCH");
-    let best = named.or_else(|| fitting.iter().find(|found| found.cuda && wants_cuda)).or(fitting.first());
+    let best = fitting.iter().find(|found| found.cuda && wants_cuda).or(fitting.first());
     if let Some(best) = best {
         return Ok((*best).clone());
     }
+    let named = std::env::var_os("FINCH_LIBTORCH").filter(|folder| !folder.is_empty());
     let reason = match candidates.first() {
         Some(other) => format!(
             "libtorch {RELEASE} is needed, and `{}` (from {}) holds {}",
@@ -114,8 +114,12 @@ fn choose(candidates: Vec<Found>, wants_cuda: bool) -> Result<Found> {
                 .as_deref()
                 .map_or("one of unknown version".to_owned(), |version| format!("libtorch {version}")),
         ),
+        None if named.is_some() => format!(
+            "libtorch {RELEASE} was not found: FINCH_LIBTORCH names `{}`, and no `{CPU}` is there or in its `lib`",
+            named.unwrap_or_default().to_string_lossy()
+        ),
         None => format!(
-            "libtorch {RELEASE} was not found: no `{CPU}` where FINCH_LIBTORCH, LD_LIBRARY_PATH, LIBTORCH, the build or \
+            "libtorch {RELEASE} was not found: no `{CPU}` where LD_LIBRARY_PATH, LIBTORCH, the build or \
              python3's torch say"
         ),
     };

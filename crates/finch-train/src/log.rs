@@ -1,7 +1,7 @@
 //! The trainer's log: every event as a JSON line in a file, and on standard output for people or for a program.
 
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use finch_core::training::{Eval, Event, TaskLoss};
@@ -25,9 +25,23 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens a log for appending: a resumed training goes on in the same file.
+    /// Opens a log for appending: a resumed training goes on in the same file. It is held until the process ends, so
+    /// that two trainings never share a folder.
     pub fn open(path: &Path, voice: Voice) -> Result<Self> {
-        let file = File::options().create(true).append(true).open(path).map_err(Error::io("open", path))?;
+        let options = File::options().read(true).create(true).append(true).open(path);
+        let mut file = options.map_err(Error::io("open", path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let place = path.parent().unwrap_or(path).display();
+                return Err(Error::Usage(format!("another finch-train is at work in `{place}`")));
+            }
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
+        }
+        // Whoever was killed, or ran out of space, may have left half a line.
+        if !ends_a_line(&mut file).map_err(Error::io("read", path))? {
+            file.write_all(b"\n").map_err(Error::io("write", path))?;
+        }
         Ok(Self { file, path: path.to_path_buf(), voice })
     }
 
@@ -43,6 +57,22 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// Whether a file is empty or ends with a line's end.
+fn ends_a_line(file: &mut File) -> std::io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+/// Says on standard error what a person should know although the training goes on.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
 }
 
 /// Writes to standard output. A reader that has gone away is no error: the log has everything.

@@ -16,6 +16,7 @@ use finch_core::{Code, Digest};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::sequence::Sequence;
 
@@ -233,8 +234,21 @@ impl Packs {
         i64::from(self.largest_id) + 1
     }
 
-    /// Checks that a model knows every token.
-    pub fn fits(&self, vocabulary: i64) -> Result<()> {
+    /// Checks that a model knows every token and every position.
+    pub fn fits(&self, shape: &Architecture) -> Result<()> {
+        let (vocabulary, positions) = (shape.vocab_size, shape.max_position_embeddings);
+        let mut documents = self.packs.iter().flat_map(|pack| &pack.documents);
+        if let Some(long) = documents.find(|document| document.tokens as i64 > positions) {
+            return Err(Error::Data {
+                place: format!("`{}`", self.folder.display()),
+                reason: format!(
+                    "example {} has {} tokens, and the model was made for {positions}",
+                    long.example_id, long.tokens
+                ),
+                code: Code::LongDocument,
+                hint: Some("lower `max_tokens` of the render stage".to_owned()),
+            });
+        }
         if self.vocabulary() <= vocabulary {
             return Ok(());
         }

@@ -14,23 +14,12 @@ const CHATML: &str = "{%- for message in messages -%}\
 {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}\
 {%- endfor -%}{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}";
 
-/// Files of a checkpoint directory that describe its tokenizer and how it generates.
-const COMPANIONS: [&str; 8] = [
-    files::TOKENIZER,
-    files::TOKENIZER_CONFIG,
-    "generation_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-];
-
 /// The files to write beside a model: the base's own where there is a base, else the dataset's tokenizer with a
 /// description that `transformers` loads. Name and content.
 pub fn companions(dataset: &Path, base: Option<&Path>) -> Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
-    for name in base.iter().flat_map(|_| COMPANIONS) {
+    let names = [files::TOKENIZER, files::TOKENIZER_CONFIG].into_iter().chain(files::COMPANIONS);
+    for name in names.filter(|_| base.is_some()) {
         let path = base.unwrap_or(dataset).join(name);
         match std::fs::read(&path) {
             Ok(bytes) => found.push((name.to_owned(), bytes)),

@@ -9,16 +9,13 @@ use std::path::{Path, PathBuf};
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::spec::Launcher;
+use crate::spec::{COMMAND, Launcher};
 
 /// The program's name.
 const PROGRAM: &str = "finch-train";
 
 /// Names the program where it is neither beside finch nor on the search path.
 const VARIABLE: &str = "FINCH_TRAIN";
-
-/// The word that stands for the trainer's command.
-const COMMAND: &str = "{command}";
 
 /// The trainer's program, for a stage.
 pub(crate) fn find_trainer(stage: &str) -> Result<PathBuf> {

@@ -1,17 +1,16 @@
-//! What a finished trainer leaves, checked and taken into the dataset: the model, the losses, and the log's gist.
+//! What a finished trainer leaves, checked and taken into the dataset: the model, the losses, .
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use finch_core::Digest;
 use finch_core::shard::read;
-use finch_core::training::{Event, Start, files};
+use finch_core::training::{Start, files};
 
 use super::Context;
 use crate::code::Code;
 use crate::contract::{Contract, conform};
 use crate::error::{Error, Result};
-use crate::store::{Draft, HeldOut, is_artifact};
+use crate::store::{Draft, is_artifact};
 
 /// Takes the model's files into the dataset; returns the digest of its weights, which must be the announced ones.
 pub(super) fn adopt_model(
@@ -76,36 +75,4 @@ pub(super) fn write_losses(
     }
     draft.finish("losses", writer)?;
     Ok(())
-}
-
-/// The first and last held-out loss of every task, from the log, which also holds what was before a resume.
-pub(super) fn held_out(log: &Path) -> Vec<HeldOut> {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let evals = text.lines().filter_map(|line| match serde_json::from_str::<Event>(line) {
-        Ok(Event::Eval(eval)) => Some(eval),
-        _ => None,
-    });
-    // By step, because a resumed training evaluates again what came after its checkpoint.
-    let by_step: BTreeMap<u64, _> = evals.map(|eval| (eval.step, eval)).collect();
-    let (Some((_, first)), Some((_, last))) = (by_step.first_key_value(), by_step.last_key_value()) else {
-        return vec![];
-    };
-    let mut tasks: Vec<HeldOut> = first
-        .tasks
-        .iter()
-        .filter_map(|before| {
-            let after = last
-                .tasks
-                .iter()
-                .find(|after| (&after.split, &after.task) == (&before.split, &before.task))?;
-            Some(HeldOut {
-                split: before.split.clone(),
-                task: before.task.clone(),
-                first: before.loss,
-                last: after.loss,
-            })
-        })
-        .collect();
-    tasks.sort_by(|a, b| (&a.split, &a.task).cmp(&(&b.split, &b.task)));
-    tasks
 }

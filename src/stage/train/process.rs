@@ -1,7 +1,8 @@
 //! The trainer's process: its lines as they come, and what its end means.
 //!
-//! It stays in finch's process group, so that Ctrl-C reaches both. When finch gives up, the trainer is killed; when
-//! finch itself is killed, the trainer goes on alone, and holds its work folder until it ends.
+//! It stays in finch's process group, so that Ctrl-C reaches both; a signal to finch alone is passed on, and finch waits
+//! for the checkpoint. When finch gives up, the trainer is killed. When finch itself is killed, a trainer on this
+//! machine ends after a checkpoint, because the system tells it; whatever still runs holds the work folder.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -10,12 +11,16 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
-use finch_core::training::{Event, Failure, Finish, Start};
+use finch_core::training::{Event, Failure, Finish, STARTER, Start};
+use rustix::process::{Pid, kill_process};
 
 use super::Context;
 use crate::code::Code;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 
 /// Lines that are remembered of what the trainer said in words.
 const LAST_WORDS: usize = 20;
@@ -74,6 +79,7 @@ fn listen(context: &Context<'_>, command: &[OsString], lock: &File) -> Result<(H
         .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .env(STARTER, std::process::id().to_string())
         .spawn()
         .map_err(|source| {
             let reason = format!("`{name}` cannot be started: {source}");
@@ -87,7 +93,11 @@ fn listen(context: &Context<'_>, command: &[OsString], lock: &File) -> Result<(H
     let (events, words) = (child.0.stdout.take(), child.0.stderr.take());
     let (stage, progress) = (&context.stage.name, context.progress);
     let mut heard = Heard::default();
+    let (pid, interrupt) = (Pid::from_child(&child.0), context.interrupt);
+    let (listens, ended) = channel();
     std::thread::scope(|scope| {
+        // It may not be waited for before this thread has ended: its number is its own until then.
+        scope.spawn(move || pass_on_signals(pid, interrupt, &ended));
         let listening = scope.spawn(move || {
             let mut last = VecDeque::new();
             each_line(words, |line| {
@@ -110,9 +120,23 @@ fn listen(context: &Context<'_>, command: &[OsString], lock: &File) -> Result<(H
         for line in listening.join().unwrap_or_default() {
             remember(&mut heard.words, &line);
         }
+        drop(listens);
     });
     let status = child.0.wait().map_err(lost)?;
     Ok((heard, status))
+}
+
+/// Tells a trainer to stop when somebody told finch to, until nobody `listens` to it any more.
+fn pass_on_signals(trainer: Pid, interrupt: &Interrupt, ended: &Receiver<()>) {
+    let pause = Duration::from_millis(50);
+    while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        if interrupt.asked().is_some() {
+            // One that has ended already needs no telling.
+            let _ = kill_process(trainer, rustix::process::Signal::TERM);
+            let _ = ended.recv();
+            return;
+        }
+    }
 }
 
 /// Hands over lines without their ends; bytes that are no text are replaced. A reader that fails has ended.
@@ -150,6 +174,17 @@ impl Heard {
 
 /// What the end of the process means.
 fn judge(context: &Context<'_>, heard: Heard, status: ExitStatus, work: &Path, out: &Path) -> Result<Done> {
+    if let Some(signal) = context.interrupt.asked() {
+        let stage = &context.stage.name;
+        let (reason, hint) = match heard.failure {
+            Some(failure) => (format!("stage `{stage}`: {}", failure.message), failure.hint),
+            None => {
+                let hint = format!("run the same command again: it {}", goes_on(heard.checkpoint, out));
+                (format!("stage `{stage}`: stopped by {}", signal.name()), Some(hint))
+            }
+        };
+        return Err(Error::Interrupted { signal, reason, hint });
+    }
     if let Some(failure) = heard.failure {
         return Err(Error::Stage {
             stage: context.stage.name.clone(),
@@ -175,12 +210,17 @@ fn judge(context: &Context<'_>, heard: Heard, status: ExitStatus, work: &Path, o
             reason += &format!("\n  {line}");
         }
     }
-    let from = match heard.checkpoint.or_else(|| last_checkpoint(out)) {
-        Some(step) => format!("resumes after step {step}"),
-        None => "starts from the beginning, because there is no checkpoint".to_owned(),
-    };
+    let from = goes_on(heard.checkpoint, out);
     let hint = format!("run the same command again: it {from}; config and log are in `{}`", work.display());
     Err(context.error(code, reason, Some(&hint)))
+}
+
+/// What the next attempt will do, in words.
+fn goes_on(checkpoint: Option<u64>, out: &Path) -> String {
+    match checkpoint.or_else(|| last_checkpoint(out)) {
+        Some(step) => format!("resumes after step {step}"),
+        None => "starts from the beginning, because there is no checkpoint".to_owned(),
+    }
 }
 
 fn signal_words(signal: i32) -> String {

@@ -4,12 +4,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Digest;
+
 /// Everything that decides the weights, besides the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What training starts from.
     pub base: Base,
+    /// The digest that the base must have, where whoever wrote the config knew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_digest: Option<Digest>,
     /// What is optimised.
     #[serde(default)]
     pub method: Method,
@@ -64,7 +69,7 @@ pub struct Config {
     /// examples alone is represented by its shortest one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_tokens: Option<u64>,
-    /// A checkpoint to resume from, every so many steps; 0 for none but the last.
+    /// A checkpoint to resume from, every so many steps; there is one after the last step in any case.
     #[serde(default)]
     pub checkpoint_every: u64,
     /// Seeds the order of packs, the choice of held-out examples and random weights.
@@ -208,6 +213,7 @@ impl Config {
     pub fn new(base: Base, lr: f64) -> Self {
         Self {
             base,
+            base_digest: None,
             method: Method::Sft,
             epochs: Some(1),
             steps: None,
@@ -231,6 +237,8 @@ impl Config {
         }
     }
 
+    /// More than this is a slip of the hand, and keeps sums of tokens far from overflow.
+    const MOST: u64 = 1 << 40;
     /// More than this is a slip of the hand, and would take hours to plan.
     const MOST_EPOCHS: u64 = 10_000;
     /// More than any machine has.
@@ -297,6 +305,17 @@ impl Config {
                 return Err((key, "must be at least 1".to_owned()));
             }
         }
+        for (key, value) in [
+            ("steps", self.steps),
+            ("batch_examples", self.batch_examples),
+            ("batch_packs", self.batch_packs),
+            ("eval_tokens", self.eval_tokens),
+            ("micro_packs", Some(self.micro_packs)),
+        ] {
+            if value.is_some_and(|value| value > Self::MOST) {
+                return Err((key, format!("must be at most {}", Self::MOST)));
+            }
+        }
         if self.threads > Self::MOST_THREADS {
             return Err(("threads", format!("must be at most {}", Self::MOST_THREADS)));
         }
@@ -335,7 +354,8 @@ mod tests {
     #[test]
     fn every_bad_value_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 14] = [
+        let cases: [(&str, Spoil); 15] = [
+            ("micro_packs", |c| c.micro_packs = u64::MAX),
             ("epochs", |c| c.epochs = Some(u64::MAX)),
             ("threads", |c| c.threads = u32::MAX),
             ("lr", |c| c.lr = 0.0),

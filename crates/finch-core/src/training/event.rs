@@ -45,6 +45,8 @@ pub struct Start {
     pub data: Digest,
     /// What there is to train on.
     pub train: Totals,
+    /// What of it the steps reach, each pack counted once.
+    pub reached: Totals,
     /// What is held out and will be evaluated.
     pub held_out: Totals,
 }

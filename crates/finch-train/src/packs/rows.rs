@@ -129,7 +129,9 @@ impl<'a> Rows<'a> {
                 return Err((Code::NothingTrained, format!("example {example_id} has no trained token")));
             }
             let weight = weights.value(d);
-            if !weight.is_finite() || weight < 0.0 {
+            // The loss is in f32, where a weight must still be a number that divides.
+            let single = weight as f32;
+            if weight < 0.0 || !(weight == 0.0 || single.is_normal()) {
                 return Err(bad(format!("example {example_id} has the weight {weight}")));
             }
             found.push(Document {

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::Segments;
 
-/// Attention of `q` [T, heads, d] over `k`, `v` [T, kv_heads, d], document by document; [T, heads * d].
+/// Attention of `q` `[T, heads, d]` over `k`, `v` `[T, kv_heads, d]`, document by document; `[T, heads * d]`.
 ///
 /// Each query head reads the key head of its group (grouped-query attention); scores are scaled by 1/sqrt(d).
 pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments) -> Tensor {

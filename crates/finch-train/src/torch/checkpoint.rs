@@ -7,23 +7,27 @@
 //! ```
 //!
 //! Each is written aside, synced and renamed, so a full disk or a killed process leaves what was there before. A
-//! resumed training is the one that was stopped or none: config and data must be the same.
+//! resumed training is the one that was stopped or none: config, base and data must be the same, wherever they lie.
+//! What is read back is checked against the digests that were written with it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use finch_core::Digest;
 use finch_core::training::{Config, Finish, Start, files};
+use finch_core::{Code, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::{AdamW, Model, tensors};
 use finch_train::error::{Error, Result};
+use finch_train::log::complain;
 use finch_train::losses::{self, ExampleLoss};
 
 /// Checkpoints that are kept: the newest, and one before it.
 const KEPT: usize = 2;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const FOLDER: &str = "checkpoints";
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
@@ -33,8 +37,10 @@ const FINISHED: &str = "finished.json";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     version: u32,
-    /// The config, without what changes no weight.
-    config: Config,
+    /// The config, without what changes no weight and without where the base lies.
+    config: serde_json::Value,
+    /// What the base says.
+    base: Digest,
     /// The `rows` digest of the packs.
     data: Digest,
 }
@@ -46,6 +52,17 @@ struct State {
     step: u64,
     /// Updates done by the optimizer.
     updates: u64,
+    /// The digest of every other file of the checkpoint.
+    files: BTreeMap<String, Digest>,
+}
+
+/// What a training goes on from, besides weights and moments.
+#[derive(Debug, Default)]
+pub(crate) struct Resumed {
+    /// Steps done; none when the training begins.
+    pub(crate) step: Option<u64>,
+    /// Losses that were measured so far.
+    pub(crate) losses: Vec<ExampleLoss>,
 }
 
 /// The record of a finished training, for whoever asks for it again.
@@ -57,9 +74,14 @@ pub(crate) struct Finished {
 }
 
 impl Identity {
-    pub(crate) fn new(config: &Config, data: Digest) -> Self {
-        let config = Config { checkpoint_every: 0, ..config.clone() };
-        Self { version: VERSION, config, data }
+    pub(crate) fn new(config: &Config, base: Digest, data: Digest) -> Self {
+        let mut config = serde_json::to_value(config).unwrap_or_default();
+        if let Some(fields) = config.as_object_mut() {
+            for key in ["base", "base_digest", "checkpoint_every"] {
+                fields.remove(key);
+            }
+        }
+        Self { version: VERSION, config, base, data }
     }
 
     /// Refuses a folder that holds another training.
@@ -67,9 +89,14 @@ impl Identity {
         if self == found {
             return Ok(());
         }
-        let what = if self.data == found.data { "another config" } else { "other data" };
+        let what = match (self.version == found.version, self.data == found.data, self.base == found.base) {
+            (false, ..) => "of another version of finch-train",
+            (_, false, _) => "with other data",
+            (.., false) => "of another base",
+            _ => "with another config",
+        };
         Err(Error::Usage(format!(
-            "`{}` holds a training with {what}; name another --out, or remove it",
+            "`{}` holds a training {what}; name another --out, or remove it",
             out.display()
         )))
     }
@@ -80,17 +107,33 @@ impl Finished {
         Self { identity, start, finish }
     }
 
-    /// The finished training in a folder, if there is one.
+    /// The finished training in a folder, if there is one. A record that cannot be read, or whose model is gone or
+    /// damaged, is none: the last checkpoint is at hand.
     pub(crate) fn find(out: &Path, identity: &Identity) -> Result<Option<Self>> {
         let path = out.join(FINISHED);
-        let Some(finished) = read_json::<Self>(&path)? else { return Ok(None) };
+        let finished = match read_json::<Self>(&path) {
+            Ok(None) => return Ok(None),
+            Ok(Some(finished)) => finished,
+            Err(error) => {
+                complain(&format!("{error}; the training is finished again"));
+                return Ok(None);
+            }
+        };
         identity.check(&finished.identity, out)?;
-        Ok(Some(finished))
+        let weights = out.join(files::MODEL).join(files::WEIGHTS);
+        if finch_core::digest::of_file(&weights).is_ok_and(|digest| digest == finished.finish.weights) {
+            return Ok(Some(finished));
+        }
+        complain(&format!("`{}` is missing or damaged; it is written again", weights.display()));
+        Ok(None)
     }
 
     /// Says that the training is done; the last file to be written.
     pub(crate) fn write(&self, out: &Path) -> Result<()> {
-        write_json(&out.join(FINISHED), self)
+        let (path, aside) = (out.join(FINISHED), out.join(format!(".{FINISHED}.tmp")));
+        write_json(&aside, self)?;
+        fs::rename(&aside, &path).map_err(Error::io("write", &path))?;
+        Ok(finch_core::shard::sync_folder(out)?)
     }
 }
 
@@ -103,14 +146,18 @@ pub(crate) fn save(
     optimizer: &AdamW,
     losses: &[ExampleLoss],
 ) -> Result<PathBuf> {
-    let folder = out.join("checkpoints");
+    let folder = out.join(FOLDER);
     fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     let target = folder.join(format!("step-{step:08}"));
-    publish(&target, |aside| {
+    publish(out, &target, |aside| {
         tensors::write(&aside.join(WEIGHTS), &model.parameters)?;
         tensors::write(&aside.join(OPTIMIZER), &optimizer.state())?;
         losses::write(&aside.join(files::LOSSES), losses)?;
-        let state = State { identity: identity.clone(), step, updates: optimizer.updates };
+        let mut digests = BTreeMap::new();
+        for name in [WEIGHTS, OPTIMIZER, files::LOSSES] {
+            digests.insert(name.to_owned(), finch_core::digest::of_file(&aside.join(name))?);
+        }
+        let state = State { identity: identity.clone(), step, updates: optimizer.updates, files: digests };
         write_json(&aside.join(STATE), &state)
     })?;
     let mut all = steps(&folder)?;
@@ -122,33 +169,70 @@ pub(crate) fn save(
     Ok(target)
 }
 
-/// Puts the newest checkpoint into a model and an optimizer that are shaped for it: (steps done, losses so far).
+/// Puts the newest checkpoint that is whole into a model and an optimizer that are shaped for it.
 pub(crate) fn resume(
     out: &Path,
     identity: &Identity,
     model: &Model,
     optimizer: &mut AdamW,
-) -> Result<Option<(u64, Vec<ExampleLoss>)>> {
-    let Some((_, folder)) = steps(&out.join("checkpoints"))?.pop() else { return Ok(None) };
-    let path = folder.join(STATE);
+) -> Result<Resumed> {
+    let folder = out.join(FOLDER);
+    let mut damaged = None;
+    for (_, checkpoint) in steps(&folder)?.into_iter().rev() {
+        match load(&checkpoint, out, identity, model, optimizer) {
+            Ok(resumed) => return Ok(resumed),
+            Err(error @ Error::Usage(_)) => return Err(error),
+            Err(error) => {
+                complain(&format!("the checkpoint `{}` is not used: {error}", checkpoint.display()));
+                damaged = Some(error);
+            }
+        }
+    }
+    match damaged {
+        None => Ok(Resumed::default()),
+        Some(error) => Err(Error::Model {
+            path: folder,
+            reason: format!("no checkpoint is whole; the last that was tried: {error}"),
+            code: Code::BadCheckpoint,
+            hint: Some("remove that folder to start from the beginning".to_owned()),
+        }),
+    }
+}
+
+fn load(
+    checkpoint: &Path,
+    out: &Path,
+    identity: &Identity,
+    model: &Model,
+    optimizer: &mut AdamW,
+) -> Result<Resumed> {
+    let path = checkpoint.join(STATE);
     let state: State = read_json(&path)?.ok_or_else(|| {
-        Error::io("read", &path)(std::io::Error::new(
-            std::io::ErrorKind::NotFound,
-            "the checkpoint is not whole",
-        ))
+        Error::io("read", &path)(std::io::Error::new(std::io::ErrorKind::NotFound, "it is not there"))
     })?;
     identity.check(&state.identity, out)?;
-    tensors::read_into(&folder.join(WEIGHTS), &model.parameters)?;
-    tensors::read_into(&folder.join(OPTIMIZER), &optimizer.restore(state.updates))?;
-    Ok(Some((state.step, losses::read(&folder.join(files::LOSSES))?)))
+    for name in [WEIGHTS, OPTIMIZER, files::LOSSES] {
+        let path = checkpoint.join(name);
+        if state.files.get(name) != Some(&finch_core::digest::of_file(&path)?) {
+            return Err(Error::Model {
+                path,
+                reason: "its BLAKE3 is not the one that was written with it".to_owned(),
+                code: Code::BadCheckpoint,
+                hint: None,
+            });
+        }
+    }
+    tensors::read_into(&checkpoint.join(WEIGHTS), &model.parameters)?;
+    tensors::read_into(&checkpoint.join(OPTIMIZER), &optimizer.restore(state.updates))?;
+    Ok(Resumed { step: Some(state.step), losses: losses::read(&checkpoint.join(files::LOSSES))? })
 }
 
 /// The newest checkpoint's folder, for messages.
 pub(crate) fn newest(out: &Path) -> Option<PathBuf> {
-    steps(&out.join("checkpoints")).ok()?.pop().map(|(_, folder)| folder)
+    steps(&out.join(FOLDER)).ok()?.pop().map(|(_, folder)| folder)
 }
 
-/// Writes the finished model; the digest of its weights. What stands in its place already gives way.
+/// Writes the finished model; the digest of its weights.
 pub(crate) fn write_model(
     out: &Path,
     model: &Model,
@@ -157,10 +241,7 @@ pub(crate) fn write_model(
 ) -> Result<Digest> {
     let target = out.join(files::MODEL);
     let mut digest = None;
-    if target.exists() {
-        fs::remove_dir_all(&target).map_err(Error::io("replace", &target))?;
-    }
-    publish(&target, |aside| {
+    publish(out, &target, |aside| {
         let weights = aside.join(files::WEIGHTS);
         tensors::write(&weights, &model.parameters)?;
         digest = Some(finch_core::digest::of_file(&weights)?);
@@ -189,34 +270,38 @@ fn steps(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Fills a folder beside its place and renames it there. When that fails nothing is left of it, and what the error
-/// says is that what was there before is whole.
-fn publish(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Fills a folder beside its place and renames it there; what stands there already gives way once the new one is
+/// whole. When that fails nothing is left of the new one, and the error says what there is in `out` to go on from.
+fn publish(out: &Path, target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let aside = target.with_file_name(format!(".{name}.tmp"));
-    let _ = fs::remove_dir_all(&aside);
+    let beside = |ending: &str| target.with_file_name(format!(".{name}.{ending}"));
+    let (aside, old) = (beside("tmp"), beside("old"));
+    let _ = (fs::remove_dir_all(&aside), fs::remove_dir_all(&old));
     let attempt = || -> Result<()> {
         fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
         fill(&aside)?;
         finch_core::shard::sync_folder(&aside)?;
         if target.exists() {
-            fs::remove_dir_all(target).map_err(Error::io("replace", target))?;
+            fs::rename(target, &old).map_err(Error::io("replace", target))?;
         }
         fs::rename(&aside, target).map_err(Error::io("write", target))?;
-        Ok(finch_core::shard::sync_folder(target.parent().unwrap_or(target))?)
+        finch_core::shard::sync_folder(target.parent().unwrap_or(target))?;
+        // What cannot be removed takes space and does no harm.
+        let _ = fs::remove_dir_all(&old);
+        Ok(())
     };
     attempt().map_err(|error| {
         let _ = fs::remove_dir_all(&aside);
+        let kept = newest(out).map_or("no earlier checkpoint is there".to_owned(), |kept| {
+            format!("the checkpoint in `{}` is whole; the same command goes on from it", kept.display())
+        });
         match error {
             Error::Io { action, path, source, hint: None } => {
-                let kept = newest(target.parent().and_then(Path::parent).unwrap_or(target));
-                let hint = kept.map_or("no earlier checkpoint is there".to_owned(), |kept| {
-                    format!(
-                        "the checkpoint in `{}` is whole; the same command goes on from it",
-                        kept.display()
-                    )
-                });
-                Error::Io { action, path, source, hint: Some(hint) }
+                Error::Io { action, path, source, hint: Some(kept) }
+            }
+            // Hashing and syncing are of the library that both programs share.
+            Error::Core(finch_core::Error::Io { action, path, source }) => {
+                Error::Io { action, path, source, hint: Some(kept) }
             }
             other => other,
         }

@@ -10,10 +10,10 @@ use super::{Head, Model, Segments, device, torch};
 use finch_train::architecture::Architecture;
 use finch_train::cli;
 use finch_train::error::{Error, Result};
-use finch_train::held_out::{self, Chosen};
+use finch_train::held_out::{self, Chosen, NOT_TRAINED};
 use finch_train::log::{by_task, say};
 use finch_train::losses::{ExampleLoss, TokenLosses};
-use finch_train::packs::Packs;
+use finch_train::packs::{Pack, Packs};
 use finch_train::sequence::Sequence;
 
 /// Losses at one point of training.
@@ -27,19 +27,32 @@ pub(crate) struct Measured {
     pub(crate) tokens: u64,
 }
 
-/// Measures chosen examples, `tokens` tokens at a time; an example's loss does not depend on its neighbours.
+/// What there is to measure.
+pub(crate) struct Work<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) packs: &'a mut Packs,
+    pub(crate) chosen: &'a [Chosen],
+    /// Tokens that go through the model at a time, at least an example.
+    pub(crate) tokens: usize,
+    /// Steps done.
+    pub(crate) step: u64,
+}
+
+/// Measures examples; an example's loss does not depend on its neighbours. Nothing comes back when `stop` says so
+/// before the end.
 pub(crate) fn measure(
-    model: &Model,
-    packs: &mut Packs,
-    chosen: &[Chosen],
-    tokens: usize,
-    step: u64,
+    work: Work<'_>,
     mut by_token: Option<&mut TokenLosses>,
-) -> Result<Measured> {
+    stop: impl Fn() -> bool,
+) -> Result<Option<Measured>> {
+    let Work { model, packs, chosen, tokens, step } = work;
     let started = Instant::now();
     let mut examples = Vec::new();
     let mut seen = 0;
     for group in held_out::group(packs.all(), chosen, tokens) {
+        if stop() {
+            return Ok(None);
+        }
         let mut sequence = Sequence::default();
         for example in &group {
             packs.append_document(example.pack, example.document, &mut sequence)?;
@@ -75,7 +88,7 @@ pub(crate) fn measure(
         }
     }
     let event = summed(packs, chosen, &examples, step, started.elapsed().as_secs_f64());
-    Ok(Measured { examples, event, tokens: seen })
+    Ok(Some(Measured { examples, event, tokens: seen }))
 }
 
 /// Means by task and split over tokens, and over all.
@@ -118,20 +131,13 @@ pub(crate) fn run(command: &cli::Eval) -> Result<()> {
     let machine = device::set_up(command.device, command.threads)?;
     let shape = Architecture::read(&command.model.join(files::CONFIG))?;
     let mut packs = Packs::open(&command.data)?;
-    packs.fits(shape.vocab_size)?;
-    let mut chosen = match command.split.as_deref() {
-        Some("train") => packs
-            .train()
-            .into_iter()
-            .flat_map(|pack| {
-                (0..packs.all()[pack].documents.len()).map(move |document| Chosen { pack, document })
-            })
-            .collect(),
-        _ => held_out::choose(packs.all(), command.tokens, command.seed),
+    packs.fits(&shape)?;
+    let wanted = |pack: &Pack| match command.split.as_deref() {
+        Some("train") => pack.is_train(),
+        Some(split) => pack.split.as_deref() == Some(split),
+        None => NOT_TRAINED(pack),
     };
-    if let Some(split) = &command.split {
-        chosen.retain(|example| packs.all()[example.pack].split.as_ref().is_none_or(|found| found == split));
-    }
+    let chosen = held_out::choose(packs.all(), wanted, command.tokens, command.seed);
     if chosen.is_empty() {
         let which =
             command.split.as_deref().map_or("held out".to_owned(), |split| format!("of the split `{split}`"));
@@ -139,9 +145,11 @@ pub(crate) fn run(command: &cli::Eval) -> Result<()> {
     }
     let dtype = stored_dtype(&shape);
     let model = Model::load(&command.model, shape, dtype, machine.device)?;
-    let longest = packs.longest();
+    let tokens = packs.longest();
     let mut file = command.per_token.as_deref().map(TokenLosses::create).transpose()?;
-    let measured = measure(&model, &mut packs, &chosen, longest, 0, file.as_mut())?;
+    let work = Work { model: &model, packs: &mut packs, chosen: &chosen, tokens, step: 0 };
+    // A signal ends this command at once: there is nothing to save.
+    let Some(measured) = measure(work, file.as_mut(), || false)? else { return Ok(()) };
     if let Some(file) = file {
         file.finish()?;
     }
@@ -165,5 +173,5 @@ fn stored_dtype(shape: &Architecture) -> DType {
 
 /// The examples that a training evaluates.
 pub(crate) fn chosen(packs: &Packs, config: &Config) -> Vec<Chosen> {
-    held_out::choose(packs.all(), config.eval_tokens, config.seed)
+    held_out::choose(packs.all(), NOT_TRAINED, config.eval_tokens, config.seed)
 }

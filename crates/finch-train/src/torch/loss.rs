@@ -20,7 +20,7 @@ pub(crate) struct Loss {
     pub(crate) sum: Tensor,
     /// A scalar whose backward pass gives the gradient of `sum / divisor`; its own value means nothing.
     pub(crate) surrogate: Option<Tensor>,
-    /// Negative log likelihood of each row, [R], f32, in nats.
+    /// Negative log likelihood of each row, `[R]`, f32, in nats.
     pub(crate) by_row: Tensor,
 }
 
@@ -31,7 +31,7 @@ impl Default for Head {
 }
 
 impl Head {
-    /// The loss of hidden states [T, D]. With a divisor, also its gradient: that of the sum divided by it, so that
+    /// The loss of hidden states `[T, D]`. With a divisor, also its gradient: that of the sum divided by it, so that
     /// the parts of a step add up to the gradient of the step's mean.
     pub(crate) fn loss(
         &self,

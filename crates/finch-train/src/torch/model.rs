@@ -170,12 +170,12 @@ impl Model {
         })
     }
 
-    /// The matrix [vocabulary, D] whose product with a hidden state is its logits.
+    /// The matrix `[vocabulary, D]` whose product with a hidden state is its logits.
     pub(crate) fn head(&self) -> &Tensor {
         &self.head
     }
 
-    /// The states before the head, [T, D].
+    /// The states before the head, `[T, D]`.
     pub(crate) fn hidden(&self, segments: &Segments) -> Tensor {
         self.hidden_watched(segments, |_, _| {})
     }
@@ -198,7 +198,7 @@ impl Model {
         x
     }
 
-    /// Logits of every row, [T, vocabulary]. Training never makes them all at once.
+    /// Logits of every row, `[T, vocabulary]`. Training never makes them all at once.
     #[cfg(test)]
     pub(crate) fn logits(&self, segments: &Segments) -> Tensor {
         self.hidden(segments).linear(&self.head, None::<Tensor>)

@@ -7,7 +7,7 @@ use finch_train::sequence::Sequence;
 
 /// What a forward pass reads, the same for every layer. T is the number of tokens.
 pub(crate) struct Segments {
-    /// Token ids, [T].
+    /// Token ids, `[T]`.
     pub(crate) ids: Tensor,
     /// Length of each document.
     pub(crate) lengths: Vec<i64>,
@@ -15,11 +15,11 @@ pub(crate) struct Segments {
     pub(crate) cos: Tensor,
     /// Sines of the rotary angles, [T, 1, head_dim].
     pub(crate) sin: Tensor,
-    /// Rows whose next token is trained, [R].
+    /// Rows whose next token is trained, `[R]`.
     pub(crate) rows: Tensor,
-    /// These next tokens, [R].
+    /// These next tokens, `[R]`.
     pub(crate) targets: Tensor,
-    /// The weights of these rows, [R], f32.
+    /// The weights of these rows, `[R]`, f32.
     pub(crate) weights: Tensor,
 }
 
@@ -45,7 +45,7 @@ impl Segments {
         }
     }
 
-    /// Rotates the two halves of each head by its position's angle. `heads` is [T, heads, head_dim].
+    /// Rotates the two halves of each head by its position's angle. `heads` is `[T, heads, head_dim]`.
     pub(crate) fn rotate(&self, heads: &Tensor) -> Tensor {
         let halves = heads.chunk(2, -1);
         let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);

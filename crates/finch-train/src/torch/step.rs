@@ -14,6 +14,8 @@ use finch_train::sequence::Sequence;
 pub(crate) struct Gradient {
     /// Weighted mean over the step's trained tokens, in nats.
     pub(crate) loss: f64,
+    /// The sum of the trained tokens' weights; at 0 there is no gradient.
+    pub(crate) weight: f64,
     /// Seconds of reading and moving data.
     pub(crate) data: f64,
     /// Seconds of forward passes.
@@ -25,18 +27,19 @@ pub(crate) struct Gradient {
 /// Computes the gradient of the mean loss over the trained tokens of all `chosen` packs, `micro` packs at a time.
 ///
 /// The mean is over the whole step: its divisor is known before the first pass, so a micro-batch with few trained
-/// tokens does not count more than its tokens.
+/// tokens does not count more than its tokens. Gradients add up in the weights' type: with bf16 weights the split
+/// into micro-batches shows in the last bits of a bf16 number.
 pub(crate) fn accumulate(
     model: &Model,
     packs: &mut Packs,
     chosen: &[usize],
     micro: usize,
 ) -> Result<Gradient> {
-    let mut gradient = Gradient { loss: 0.0, data: 0.0, forward: 0.0, backward: 0.0 };
     let weight = |pack: &usize| -> f64 {
         packs.all()[*pack].documents.iter().map(|document| document.trained as f64 * document.weight).sum()
     };
     let divisor: f64 = chosen.iter().map(weight).sum();
+    let mut gradient = Gradient { loss: 0.0, weight: divisor, data: 0.0, forward: 0.0, backward: 0.0 };
     if divisor <= 0.0 {
         // Every example of the step has weight 0: nothing to learn from, and no mean.
         return Ok(gradient);

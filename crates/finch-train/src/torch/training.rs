@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use finch_core::training::{Base, Config, Event, Finish, Start, Step, files};
-use finch_core::{Digest, Kind};
+use finch_core::training::{Base, Config, Event, Finish, STARTER, Start, Step, digest_of_base, files};
+use finch_core::{Code, Digest, Kind};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-use super::checkpoint::{self, Finished, Identity};
+use super::checkpoint::{self, Finished, Identity, Resumed};
 use super::device::peak_memory;
+use super::evaluation::Work;
 use super::optimizer::clip_scale;
 use super::step::{Gradient, accumulate};
 use super::{AdamW, Model, device, evaluation, measure, step};
@@ -32,7 +33,7 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
     let machine = device::set_up(config.device, config.threads)?;
     let shape = Architecture::of(&config.base)?;
     let mut packs = Packs::open(&command.data)?;
-    packs.fits(shape.vocab_size)?;
+    packs.fits(&shape)?;
     let mut batches = Batches::of(&config, &packs)?;
     let base = match &config.base {
         Base::Checkpoint(folder) => Some(folder.as_path()),
@@ -43,7 +44,7 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
     let out = command.out.as_path();
     std::fs::create_dir_all(out).map_err(Error::io("create", out))?;
     let voice = if command.json { Voice::Json } else { Voice::Words };
-    let identity = Identity::new(&config, packs.digest());
+    let identity = Identity::new(&config, base_digest(&config)?, packs.digest());
     let mut log = Log::open(&out.join(files::LOG), voice)?;
     if let Some(finished) = Finished::find(out, &identity)? {
         log.event(&Event::Start(finished.start))?;
@@ -51,20 +52,21 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
     }
     let model = Model::begin(&config.base, shape, config.dtype, machine.device, config.seed)?;
     let mut optimizer = AdamW::new(&model, &config);
-    let resumed = checkpoint::resume(out, &identity, &model, &mut optimizer)?;
+    let Resumed { step: resumed_from, losses } = checkpoint::resume(out, &identity, &model, &mut optimizer)?;
+    let train = packs.train();
     let chosen = evaluation::chosen(&packs, &config);
     let start = Start {
         environment: machine.environment,
         parameters: model.shape.parameters(),
         steps: batches.steps(),
-        resumed_from: resumed.as_ref().map(|(step, _)| *step),
+        resumed_from,
         data: packs.digest(),
-        train: Packs::totals(packs.all().iter().filter(|pack| pack.is_train())),
+        train: Packs::totals(train.iter().map(|&pack| &packs.all()[pack])),
+        reached: Packs::totals(batches.reached().into_iter().map(|index| &packs.all()[train[index]])),
         held_out: held_out::totals(packs.all(), &chosen),
     };
+    let stop = Stop::listen()?;
     log.event(&Event::Start(start.clone()))?;
-    let (done, losses) = resumed.unwrap_or_default();
-    let train = packs.train();
     let mut training = Training {
         config: &config,
         identity: &identity,
@@ -76,27 +78,23 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
         log,
         losses,
         tokens_seen: 0,
-        stop: Stop::listen(command.json)?,
+        stop,
     };
-    let steps = start.steps;
-    if done == 0 {
-        training.evaluate(0)?;
-    }
-    for step in done..steps {
-        let batch = batches.step(step);
-        let packs: Vec<usize> = batch.packs.iter().map(|&index| train[index]).collect();
-        training.step(step, steps, batch.epoch, &packs)?;
-        let (count, config) = (step + 1, training.config);
-        let every = |n: u64| n > 0 && count % n == 0;
-        if count < steps && every(config.eval_every) {
+    let (steps, done) = (start.steps, resumed_from.unwrap_or(0));
+    let due = |every: u64, count: u64| every > 0 && count.is_multiple_of(every);
+    // A checkpoint holds what was measured before its step; what is due after it comes first when it is resumed.
+    for count in done..steps {
+        if due(config.eval_every, count) || count == 0 {
             training.evaluate(count)?;
         }
+        let batch = batches.step(count);
+        let packs: Vec<usize> = batch.packs.iter().map(|&index| train[index]).collect();
+        training.step(count, steps, batch.epoch, &packs)?;
         let signal = training.stop.asked();
-        if (count < steps && every(config.checkpoint_every)) || signal.is_some() {
-            let path = training.save(count)?;
-            if let Some(signal) = signal {
-                return Err(Error::Stopped { signal, step: count, path });
-            }
+        let saving = due(config.checkpoint_every, count + 1) || count + 1 == steps || signal.is_some();
+        let saved = saving.then(|| training.save(count + 1)).transpose()?;
+        if let Some(signal) = signal {
+            return Err(Error::Stopped { signal, step: count + 1, path: saved });
         }
     }
     training.evaluate(steps)?;
@@ -111,6 +109,21 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
     };
     Finished::new(identity.clone(), start, finish.clone()).write(out)?;
     training.log.event(&Event::Finish(finish))
+}
+
+/// What the base says, which must be what the config was written for.
+fn base_digest(config: &Config) -> Result<Digest> {
+    let digest = digest_of_base(&config.base)?;
+    if config.base_digest.is_none_or(|wanted| wanted == digest) {
+        return Ok(digest);
+    }
+    let (Base::Checkpoint(path) | Base::Config { config: path, .. }) = &config.base;
+    Err(Error::Model {
+        path: path.clone(),
+        reason: "the base is not what it was when the config was written".to_owned(),
+        code: Code::BadCheckpoint,
+        hint: Some("`finch run` looks at it again".to_owned()),
+    })
 }
 
 /// A training in progress.
@@ -129,13 +142,19 @@ struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// Measures the held-out examples after `done` steps, unless a checkpoint remembers them.
+    /// Measures the held-out examples after `done` steps, unless a checkpoint remembers them. A signal ends it.
     fn evaluate(&mut self, done: u64) -> Result<()> {
         if self.chosen.is_empty() || self.losses.iter().any(|row| row.step == done) {
             return Ok(());
         }
         let tokens = self.packs.longest();
-        let measured = measure(&self.model, self.packs, &self.chosen, tokens, done, None)?;
+        let (model, chosen) = (&self.model, self.chosen.as_slice());
+        let work = Work { model, packs: self.packs, chosen, tokens, step: done };
+        let Some(measured) = measure(work, None, || self.stop.asked().is_some())? else {
+            let signal = self.stop.asked().unwrap_or("a signal");
+            let path = if done > 0 { Some(self.save(done)?) } else { None };
+            return Err(Error::Stopped { signal, step: done, path });
+        };
         self.tokens_seen += measured.tokens;
         if !measured.event.loss.is_finite() {
             let broken = measured.examples.iter().find(|row| !row.loss.is_finite());
@@ -166,7 +185,10 @@ impl Training<'_> {
             return Err(error);
         }
         let lr = schedule::rate(self.config.schedule, self.config.lr, step, steps);
-        self.optimizer.update(lr, clip_scale(norm, self.config.clip));
+        // Where every example has the weight 0 there is nothing to learn, and no reason to decay.
+        if gradient.weight > 0.0 {
+            self.optimizer.update(lr, clip_scale(norm, self.config.clip));
+        }
         let totals = Packs::totals(chosen.iter().map(|&pack| &self.packs.all()[pack]));
         self.tokens_seen += totals.tokens;
         let seconds = started.elapsed().as_secs_f64();
@@ -225,9 +247,8 @@ fn phases(gradient: &Gradient, optimizer: f64) -> BTreeMap<String, f64> {
 struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// Listens for signals; `started` says that a program started this one, whose end is such a signal too: nobody
-    /// would take what comes after it.
-    fn listen(started: bool) -> Result<Self> {
+    /// Listens for signals, and for the end of the finch that started this.
+    fn listen() -> Result<Self> {
         let asked = Arc::new(AtomicUsize::new(0));
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register_usize(signal, Arc::clone(&asked), signal as usize)
@@ -236,8 +257,13 @@ impl Stop {
         // A file beyond the size limit should be an error of that file, not the end of the process.
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
             .map_err(Error::io("listen for", "signals"))?;
-        if started {
+        let starter = std::env::var(STARTER).ok().and_then(|pid| pid.parse().ok());
+        if starter == Some(std::os::unix::process::parent_id()) {
             end_with_parent();
+            // It may have ended before that was said.
+            if starter != Some(std::os::unix::process::parent_id()) {
+                asked.store(SIGTERM as usize, Ordering::SeqCst);
+            }
         }
         Ok(Self(asked))
     }

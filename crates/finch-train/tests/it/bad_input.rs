@@ -264,7 +264,9 @@ mod with_torch {
         let kept = bench.path("whole/checkpoints/step-00000002/weights.safetensors");
         let before = std::fs::read(&kept).expect("checkpoint");
         std::fs::remove_file(bench.path("whole/finished.json")).expect("unfinish");
-        std::fs::remove_dir_all(bench.path("whole/model")).expect("unfinish");
+        for folder in ["whole/model", "whole/checkpoints/step-00000004"] {
+            std::fs::remove_dir_all(bench.path(folder)).expect("unfinish");
+        }
         bench.config(&CONFIG.replace("steps = 4", "steps = 4\ncheckpoint_every = 1"));
         // Files may not grow beyond 100 blocks of 1 kB: what a full disk does, without filling one.
         let program = env!("CARGO_BIN_EXE_finch-train");
@@ -279,5 +281,95 @@ mod with_torch {
             .collect();
         assert_eq!(left, ["step-00000002"], "nothing half-written is left");
         bench.train("whole").ok();
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_written_costs_no_step() {
+        let bench = bench();
+        std::fs::create_dir_all(bench.path("out")).expect("folder");
+        // Where the model is prepared stands something that is no folder.
+        std::fs::write(bench.path("out/.model.tmp"), "").expect("write");
+        bench.train("out").fails(3, &["F0814", ".model.tmp", "step-00000004` is whole", "goes on from it"]);
+        std::fs::remove_file(bench.path("out/.model.tmp")).expect("remove");
+        let again = bench.train("out").ok().out;
+        assert!(again.contains("\"resumed_from\":4") && !again.contains("\"event\":\"step\""), "{again}");
+    }
+
+    #[test]
+    fn a_finished_training_whose_model_is_damaged_writes_it_again() {
+        let bench = bench();
+        bench.train("out").ok();
+        let model = bench.path("out/model/model.safetensors");
+        let good = std::fs::read(&model).expect("model");
+        let mut bad = good.clone();
+        *bad.last_mut().expect("bytes") ^= 1;
+        std::fs::write(&model, bad).expect("write");
+        let again = bench.train("out").ok();
+        assert!(again.err.contains("missing or damaged"), "{}", again.err);
+        assert!(std::fs::read(&model).expect("model") == good);
+        std::fs::write(bench.path("out/finished.json"), "{\"ident").expect("write");
+        let again = bench.train("out").ok();
+        assert!(again.err.contains("finished.json"), "{}", again.err);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_gives_way_to_the_one_before_it() {
+        let bench = bench();
+        bench.config(&CONFIG.replace("steps = 4", "steps = 4\ncheckpoint_every = 2"));
+        bench.train("whole").ok();
+        let good = std::fs::read(bench.path("whole/model/model.safetensors")).expect("model");
+        let damage = |step: &str, file: &str| {
+            let path = bench.path("whole/checkpoints").join(step).join(file);
+            let mut bytes = std::fs::read(&path).expect("checkpoint");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).expect("write");
+        };
+        let unfinish = || std::fs::remove_file(bench.path("whole/finished.json")).expect("unfinish");
+        unfinish();
+        damage("step-00000004", "optimizer.safetensors");
+        let again = bench.train("whole").ok();
+        assert!(again.err.contains("step-00000004` is not used"), "{}", again.err);
+        assert!(again.out.contains("\"resumed_from\":2"), "{}", again.out);
+        assert!(std::fs::read(bench.path("whole/model/model.safetensors")).expect("model") == good);
+        unfinish();
+        damage("step-00000002", "weights.safetensors");
+        damage("step-00000004", "losses.parquet");
+        bench.train("whole").fails(1, &["F0804", "no checkpoint is whole", "start from the beginning"]);
+    }
+
+    #[test]
+    fn a_training_does_not_go_on_with_another_base() {
+        let bench = bench();
+        spoiled(&bench, |_| {});
+        bench.train("out").ok();
+        let moved = bench.path("elsewhere");
+        std::fs::rename(bench.path("base"), &moved).expect("rename");
+        let config = std::fs::read_to_string(bench.path("config.toml")).expect("config");
+        bench.config(&config.replace("\"base\"", "\"elsewhere\""));
+        bench.train("out").ok();
+        let path = moved.join("model.safetensors");
+        let mut bytes = std::fs::read(&path).expect("weights");
+        *bytes.last_mut().expect("bytes") ^= 1;
+        std::fs::write(&path, bytes).expect("write");
+        bench.train("out").fails(2, &["holds a training of another base"]);
+        // Who wrote the config knew what the base said.
+        bench.config(&format!("{}\nbase_digest = \"{}\"", CONFIG, "0".repeat(64)));
+        bench.train("other").fails(1, &["F0804", "the base is not what it was"]);
+    }
+
+    #[test]
+    fn a_folder_holds_one_training_at_a_time() {
+        let bench = bench();
+        std::fs::create_dir_all(bench.path("out")).expect("folder");
+        let log = std::fs::File::create(bench.path("out/log.jsonl")).expect("log");
+        log.lock().expect("lock");
+        bench.train("out").fails(2, &["another finch-train is at work in"]);
+        drop(log);
+        // Half a line of one that was killed does not spoil the next line.
+        std::fs::write(bench.path("out/log.jsonl"), "{\"event\":\"st").expect("write");
+        bench.train("out").ok();
+        let log = std::fs::read_to_string(bench.path("out/log.jsonl")).expect("log");
+        assert!(log.starts_with("{\"event\":\"st\n{\"event\":\"start\""), "{log}");
     }
 }

@@ -37,7 +37,7 @@ fn held_out_examples_fit_their_budget_and_every_task_is_there() {
     let bench = Bench::new(&packed(documents(90, 160, 1), 3), CONFIG);
     let packs = Packs::open(&bench.path("data")).expect("packs");
     for budget in [1, 60, 200] {
-        let chosen = held_out::choose(packs.all(), Some(budget), 1);
+        let chosen = held_out::choose(packs.all(), held_out::NOT_TRAINED, Some(budget), 1);
         let mut tasks: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for example in &chosen {
             let document = &packs.all()[example.pack].documents[example.document];
@@ -47,11 +47,14 @@ fn held_out_examples_fit_their_budget_and_every_task_is_there() {
         for tokens in tasks.values() {
             assert!(tokens.iter().sum::<u64>() <= budget || tokens.len() == 1, "budget {budget}: {tokens:?}");
         }
-        let again = held_out::choose(packs.all(), Some(budget), 1);
+        let again = held_out::choose(packs.all(), held_out::NOT_TRAINED, Some(budget), 1);
         assert_eq!(chosen, again);
     }
-    assert_ne!(held_out::choose(packs.all(), Some(60), 1), held_out::choose(packs.all(), Some(60), 2));
-    let all = held_out::choose(packs.all(), None, 1);
+    assert_ne!(
+        held_out::choose(packs.all(), held_out::NOT_TRAINED, Some(60), 1),
+        held_out::choose(packs.all(), held_out::NOT_TRAINED, Some(60), 2)
+    );
+    let all = held_out::choose(packs.all(), held_out::NOT_TRAINED, None, 1);
     assert!(all.iter().all(|example| !packs.all()[example.pack].is_train()));
     let groups = held_out::group(packs.all(), &all, 64);
     assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), all.len());

@@ -26,8 +26,13 @@ fn weights(bench: &Bench, out: &str) -> Vec<u8> {
     std::fs::read(bench.path(out).join("model/model.safetensors")).expect("model")
 }
 
-/// Starts a training and ends it by a signal once it says that a checkpoint is there.
-fn stopped(bench: &Bench, out: &str, signal: &str) -> std::process::ExitStatus {
+/// The same with enough steps that a signal meets a training in progress.
+fn long() -> String {
+    CONFIG.replace("steps = 12", "steps = 60")
+}
+
+/// Starts a training and ends it by a signal at its first event of a kind.
+fn stopped(bench: &Bench, out: &str, signal: &str, at: fn(&Event) -> bool) -> std::process::ExitStatus {
     let arguments = ["run", "config.toml", "--data", "data", "--out", out, "--json"];
     let mut child = bench
         .command(&arguments)
@@ -37,7 +42,7 @@ fn stopped(bench: &Bench, out: &str, signal: &str) -> std::process::ExitStatus {
         .expect("the program runs");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     for line in lines {
-        if matches!(serde_json::from_str(&line.expect("line")), Ok(Event::Checkpoint { .. })) {
+        if serde_json::from_str(&line.expect("line")).is_ok_and(|event| at(&event)) {
             break;
         }
     }
@@ -45,6 +50,17 @@ fn stopped(bench: &Bench, out: &str, signal: &str) -> std::process::ExitStatus {
         std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
     assert!(kill.success());
     child.wait().expect("it ends")
+}
+
+/// A checkpoint is there.
+const SAVED: fn(&Event) -> bool = |event| matches!(event, Event::Checkpoint { .. });
+
+/// The step that a training went on from.
+fn resumed_from(events: &[Event]) -> Option<u64> {
+    match &events[0] {
+        Event::Start(start) => start.resumed_from,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -87,15 +103,15 @@ fn a_training_learns_and_leaves_a_model_a_log_and_losses() {
 #[test]
 fn a_killed_training_goes_on_bit_for_bit_and_a_cold_start_does_not() {
     let bench = bench();
+    bench.config(&long());
     bench.train("whole").ok();
-    let status = stopped(&bench, "killed", "-KILL");
+    let status = stopped(&bench, "killed", "-KILL", SAVED);
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     let copy =
         std::process::Command::new("cp").arg("-r").args([bench.path("killed"), bench.path("cold")]).status();
     assert!(copy.expect("cp").success());
     let resumed = events(&bench.train("killed").ok().out);
-    let Event::Start(start) = &resumed[0] else { panic!("{:?}", resumed[0]) };
-    assert!(start.resumed_from.is_some_and(|step| step >= 4), "{start:?}");
+    assert!(resumed_from(&resumed).is_some_and(|step| (4..60).contains(&step)), "{:?}", resumed[0]);
     assert!(weights(&bench, "whole") == weights(&bench, "killed"), "resumed weights differ");
     let table = |out: &str| losses::read(&bench.path(out).join("losses.parquet")).expect("losses");
     assert_eq!(table("whole"), table("killed"));
@@ -120,12 +136,35 @@ fn forget_the_optimizer(out: &Path) {
 #[test]
 fn a_signal_stops_after_a_checkpoint_and_the_same_command_goes_on() {
     let bench = bench();
-    let status = stopped(&bench, "out", "-TERM");
+    bench.config(&long());
+    let status = stopped(&bench, "out", "-TERM", SAVED);
     assert_eq!(status.code(), Some(143));
     let last = std::fs::read_to_string(bench.path("out/log.jsonl")).expect("log");
     assert!(last.lines().last().expect("a line").contains("checkpoint"), "{last}");
-    bench.train("out").ok();
+    let resumed = events(&bench.train("out").ok().out);
+    assert!(resumed_from(&resumed).is_some_and(|step| step < 60), "{:?}", resumed[0]);
     bench.train("whole").ok();
+    assert!(weights(&bench, "out") == weights(&bench, "whole"));
+}
+
+#[test]
+fn a_signal_ends_an_evaluation_and_what_was_due_comes_after_the_resume() {
+    // Held-out documents take far longer than a signal needs.
+    let mut packs = packed(documents(12, 160, 1), 3);
+    packs.extend(documents(900, 160, 2).chunks(2).map(|docs| (Some("test"), docs.to_vec())));
+    let bench = Bench::new(&packs, &CONFIG.replace("eval_every = 5", "eval_every = 4"));
+    bench.train("whole").ok();
+    let status = stopped(&bench, "out", "-INT", |event| matches!(event, Event::Start(_)));
+    assert_eq!(status.code(), Some(130));
+    let log = std::fs::read_to_string(bench.path("out/log.jsonl")).expect("log");
+    assert_eq!(events(&log).len(), 1, "it stopped before the evaluation was done: {log}");
+    // The checkpoint of step 4 is written before the evaluation of step 4.
+    assert_eq!(stopped(&bench, "out", "-TERM", SAVED).code(), Some(143));
+    let resumed = events(&bench.train("out").ok().out);
+    assert_eq!(resumed_from(&resumed), Some(4));
+    assert!(matches!(&resumed[1], Event::Eval(eval) if eval.step == 4), "{:?}", resumed[1]);
+    let table = |out: &str| losses::read(&bench.path(out).join("losses.parquet")).expect("losses");
+    assert_eq!(table("whole"), table("out"));
     assert!(weights(&bench, "out") == weights(&bench, "whole"));
 }
 
@@ -156,9 +195,12 @@ fn bf16_weights_learn_too_and_resume() {
         .filter_map(|event| if let Event::Eval(eval) = event { Some(eval.loss) } else { None })
         .collect();
     assert!(losses[3] < losses[0] - 0.2, "{losses:?}");
-    stopped(&bench, "killed", "-KILL");
-    bench.train("killed").ok();
-    assert!(weights(&bench, "whole") == weights(&bench, "killed"));
+    bench.config(&format!("{}\ndtype = \"bf16\"", long()));
+    bench.train("long").ok();
+    stopped(&bench, "killed", "-KILL", SAVED);
+    let resumed = events(&bench.train("killed").ok().out);
+    assert!(resumed_from(&resumed).is_some_and(|step| step < 60), "{:?}", resumed[0]);
+    assert!(weights(&bench, "long") == weights(&bench, "killed"));
 }
 
 #[test]
