@@ -136,10 +136,10 @@ fn early_trainer(prepared: &Prepared<'_>, selection: &Selection, store: &Store) 
         return Ok(());
     }
     let before = store.last_build();
-    let planned = plan(prepared, store)?;
+    let planned = plan(prepared, store, selection.force.as_deref())?;
     for stage in planned.iter().filter(|planned| trainings.contains(&planned.stage.as_str())) {
         let needed = match stage.action {
-            Action::Reuse => selection.force.as_ref() == Some(&stage.stage),
+            Action::Reuse => false,
             Action::Run => true,
             Action::Depends => before.as_ref().is_none_or(|build| build.stage(&stage.stage).is_none()),
         };

@@ -245,8 +245,8 @@ pub struct Planned {
     pub fingerprint: Option<Digest>,
 }
 
-/// The plan of a pipeline on a store.
-pub fn plan(prepared: &Prepared<'_>, store: &Store) -> Result<Vec<Planned>> {
+/// The plan of a pipeline on a store, when a stage is `forced` or none is.
+pub fn plan(prepared: &Prepared<'_>, store: &Store, forced: Option<&str>) -> Result<Vec<Planned>> {
     let last = store.last_build();
     let mut datasets: BTreeMap<usize, Dataset> = BTreeMap::new();
     let mut planned = Vec::new();
@@ -268,9 +268,12 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store) -> Result<Vec<Planned>> {
             });
             continue;
         }
-        let Target { parts, fingerprint, dataset, damage } = prepared.target(index, &inputs, store, false)?;
+        let forced = forced == Some(stage.name.as_str());
+        let Target { parts, fingerprint, dataset, damage } =
+            prepared.target(index, &inputs, store, forced)?;
         let before = last.as_ref().and_then(|build| build.stage(&stage.name));
         let (action, why) = match (&dataset, damage) {
+            _ if forced => (Action::Run, "--force".to_owned()),
             (Some(_), None) => (Action::Reuse, "its dataset is in the store".to_owned()),
             (Some(_), Some(damage)) => (Action::Run, format!("its dataset is damaged: {damage}")),
             (None, _) => (Action::Run, what_changed(&parts, before)),

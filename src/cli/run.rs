@@ -57,7 +57,7 @@ impl Plan {
     pub(super) fn run(self) -> Result<ExitCode> {
         let pipeline = read(&self.spec, self.store)?;
         let prepared = Prepared::new(&pipeline)?;
-        let planned = plan(&prepared, &Store::peek(&pipeline.store))?;
+        let planned = plan(&prepared, &Store::peek(&pipeline.store), None)?;
         if self.json {
             print(&format!("{}\n", serde_json::json!(planned)))?;
             return Ok(ExitCode::SUCCESS);
