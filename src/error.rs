@@ -172,7 +172,7 @@ impl Error {
         }
     }
 
-    /// The exit code: 1 the checks found something, 2 usage or spec, 3 environment, 130 and 143 after a signal.
+    /// The exit code: 1 the checks found something, 2 usage or spec, 3 environment, 129, 130 and 143 after a signal.
     pub fn exit(&self) -> u8 {
         match self {
             Self::Interrupted { signal, .. } => signal.exit(),

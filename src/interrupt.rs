@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use finch_core::signals::ignored;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::error::{Error, Result};
 /// A signal that asks for an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// SIGHUP, which a terminal sends when it is closed.
+    Hangup,
     /// SIGINT, which Ctrl-C sends.
     Interrupt,
     /// SIGTERM.
@@ -24,6 +27,7 @@ impl Signal {
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Hangup => "SIGHUP",
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
         }
@@ -32,6 +36,7 @@ impl Signal {
     /// The exit code after it.
     pub fn exit(self) -> u8 {
         match self {
+            Self::Hangup => 129,
             Self::Interrupt => 130,
             Self::Terminate => 143,
         }
@@ -46,7 +51,8 @@ impl Interrupt {
     /// Listens from now on.
     pub fn listen() -> Result<Self> {
         let (asked, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        for (number, signal) in [(SIGINT, Signal::Interrupt), (SIGTERM, Signal::Terminate)] {
+        let all = [(SIGHUP, Signal::Hangup), (SIGINT, Signal::Interrupt), (SIGTERM, Signal::Terminate)];
+        for (number, signal) in all.into_iter().filter(|(number, _)| !ignored(*number)) {
             // In this order: the first signal finds `again` unset, and sets it.
             flag::register_conditional_shutdown(number, i32::from(signal.exit()), Arc::clone(&again))
                 .and_then(|_| flag::register(number, Arc::clone(&again)))
@@ -59,6 +65,7 @@ impl Interrupt {
     /// The signal that came last, if any.
     pub fn asked(&self) -> Option<Signal> {
         match self.0.load(Ordering::Relaxed) as i32 {
+            SIGHUP => Some(Signal::Hangup),
             SIGINT => Some(Signal::Interrupt),
             SIGTERM => Some(Signal::Terminate),
             _ => None,

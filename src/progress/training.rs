@@ -61,6 +61,14 @@ impl<'a> TrainingLines<'a> {
                 Some(("step", stepped(step, self.steps, (done > 0 && left > 0).then_some(rest))))
             }
             Event::Checkpoint { step, .. } => Some(("saved", format!("a checkpoint after step {step}"))),
+            Event::Finish(finish) if finish.already => Some((
+                "model",
+                format!(
+                    "weights {} after {} steps that were done before",
+                    finish.weights.short(),
+                    finish.step
+                ),
+            )),
             Event::Finish(finish) => Some((
                 "model",
                 format!(

@@ -68,8 +68,10 @@ impl Work {
     /// Writes what the trainer is told.
     fn write_config(&self, config: &training::Config) -> Result<PathBuf> {
         let path = self.folder.join("config.json");
-        let text = serde_json::to_vec_pretty(config)
-            .map_err(|source| finch_core::Error::Manifest { path: path.clone(), source })?;
+        // All else in it can be written; JSON has no other bytes than text's.
+        let text = serde_json::to_vec_pretty(config).map_err(|_| {
+            Error::Environment("the path of the base model holds bytes that are no text".to_owned())
+        })?;
         write_synced(&path, &text)?;
         Ok(path)
     }
@@ -117,7 +119,7 @@ pub(super) fn run(config: &Train, context: &Context<'_>, draft: &mut Draft) -> R
         ..Counts::default()
     };
     let training = Some(Box::new(Trained { weights: model, toolchain, record, work }));
-    Ok(Outcome { row_table: "losses", counts, warnings: vec![], training })
+    Ok(Outcome { row_table: "losses", counts, warnings: vec![], training, reading: None })
 }
 
 /// Clears the work folder of a dataset that is published: the config and the log stay, to be read by people. A
@@ -133,6 +135,11 @@ pub(super) fn settle(folder: &Path, work: Option<Work>) {
         let _ = fs::rename(out.join(files::LOG), folder.join(files::LOG));
         let _ = fs::remove_dir_all(&out);
     }
+}
+
+/// The step after which an unfinished training would go on, from its work folder.
+pub(crate) fn goes_on_after(work: &Path) -> Option<u64> {
+    process::last_checkpoint(&work.join(OUT))
 }
 
 /// The config with the pipeline's seed and paths that hold anywhere on this machine.

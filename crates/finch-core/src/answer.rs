@@ -52,6 +52,9 @@ pub fn assistant_turn(reasoning: Option<&str>, response: &str) -> String {
     }
 }
 
+/// What [`operator`] answers.
+pub const OPERATORS: [&str; 3] = ["diff", "rewrite", "unknown"];
+
 /// How a response edits its parent: by content, never by the label that a scaffold gave it.
 pub fn operator(response: &str) -> &'static str {
     if response.contains("<<<<<<< SEARCH") && response.contains(">>>>>>> REPLACE") {

@@ -16,6 +16,7 @@ pub mod rows;
 pub mod sample;
 pub mod scrub;
 pub mod shard;
+pub mod signals;
 pub mod template;
 pub mod tokens;
 pub mod training;

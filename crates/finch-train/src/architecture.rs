@@ -108,17 +108,31 @@ impl Architecture {
         refuse_unless("rope_scaling", &[Value::Null])?;
         let full = |kind: &Value| kind == "full_attention";
         let all_full = |kinds: &Value| kinds.as_array().is_some_and(|kinds| kinds.iter().all(full));
-        if config.get("layer_types").is_some_and(|kinds| !kinds.is_null() && !all_full(kinds)) {
-            return Err("`layer_types` names others than `full_attention`".to_owned());
+        if let Some(kinds) = config.get("layer_types").filter(|kinds| !kinds.is_null()) {
+            let layers = config.get("num_hidden_layers").and_then(Value::as_u64);
+            if !all_full(kinds) || kinds.as_array().map(|kinds| kinds.len() as u64) != layers {
+                return Err("`layer_types` is not `full_attention` for each layer".to_owned());
+            }
         }
+        refuse_unless("quantization_config", &[Value::Null])?;
+        refuse_unless("architectures", &[Value::Null, serde_json::json!(["Qwen3ForCausalLM"])])?;
         // transformers 5 writes `rope_parameters`; earlier versions write `rope_theta` beside the others.
-        let rope = config.get("rope_parameters").filter(|rope| rope.is_object());
-        let rope_type = rope.and_then(|rope| rope.get("rope_type")).and_then(Value::as_str);
-        if rope_type.is_some_and(|kind| kind != "default") {
-            return Err(format!(
-                "`rope_type` is `{}`; `default` is what this trainer has",
-                rope_type.unwrap_or("")
-            ));
+        let rope = match config.get("rope_parameters") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(rope)) => Some(rope),
+            Some(other) => return Err(format!("`rope_parameters` is {other}, not an object")),
+        };
+        for (key, value) in rope.into_iter().flatten() {
+            // `type` is the older name of `rope_type`.
+            let had = match key.as_str() {
+                "rope_theta" => true,
+                "rope_type" | "type" => value == "default",
+                "partial_rotary_factor" => value.as_f64() == Some(1.0),
+                _ => value.is_null(),
+            };
+            if !had {
+                return Err(format!("`rope_parameters.{key}` is {value}, which this trainer does not have"));
+            }
         }
         let within = |key: &str, most: i64| match config.get(key).and_then(Value::as_i64) {
             Some(size) if (1..=most).contains(&size) => Ok(size),
@@ -273,6 +287,13 @@ mod tests {
             ("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 1e6})),
             ("layer_types", json!(["linear_attention"])),
             ("layer_types", json!("full_attention")),
+            ("layer_types", json!([])),
+            ("rope_parameters", json!("yarn")),
+            ("rope_parameters", json!({"type": "yarn", "factor": 4, "rope_theta": 1e6})),
+            ("rope_parameters", json!({"rope_type": 5, "rope_theta": 1e6})),
+            ("rope_parameters", json!({"partial_rotary_factor": 0.5, "rope_theta": 1e6})),
+            ("quantization_config", json!({"bits": 4})),
+            ("architectures", json!(["Qwen3ForSequenceClassification"])),
             ("tie_word_embeddings", json!("true")),
             ("initializer_range", json!("0.02")),
             ("num_attention_heads", json!(1 << 16)),

@@ -111,6 +111,18 @@ impl Batches {
         Step { epoch, packs }
     }
 
+    /// The tokens that all steps see, where `tokens` gives those of a pack. Exact for a hundred thousand steps; the
+    /// steps after those are taken to be like them.
+    pub fn tokens(&mut self, tokens: impl Fn(usize) -> u64) -> f64 {
+        const COUNTED: u64 = 100_000;
+        let steps = self.steps();
+        let counted = steps.min(COUNTED);
+        let seen: f64 = (0..counted)
+            .map(|step| self.step(step).packs.iter().map(|&pack| tokens(pack) as f64).sum::<f64>())
+            .sum();
+        seen * (steps as f64 / counted.max(1) as f64)
+    }
+
     /// The packs that the steps reach, each once.
     pub fn reached(&self) -> Vec<usize> {
         let first = self.cut(0);
@@ -165,6 +177,16 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_those_of_the_steps_and_a_pass_ends_with_a_short_one() {
+        let item = |n: u64| Item { pack_id: n.to_string(), examples: 1 };
+        let items: Vec<Item> = (0..5).map(item).collect();
+        let data = Digest::of_bytes(b"data");
+        let mut batches = Batches::new(items, data, 0, Batch::Packs(4), Length::Steps(3));
+        // Steps of 4, 1 and 4 packs.
+        assert_eq!(batches.tokens(|_| 10), 90.0);
+    }
 
     fn batches(seed: u64, batch: Batch, length: Length) -> Batches {
         let items = (0..50).map(|i| Item { pack_id: format!("pack {i}"), examples: 1 + i % 7 }).collect();

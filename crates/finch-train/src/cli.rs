@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use finch_core::Code;
 use finch_core::tokens::Tokenizer;
-use finch_core::training::{Config, Device, Event, Totals};
+use finch_core::training::{Device, Event, STARTER};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::architecture::Architecture;
 use crate::batch::Batches;
@@ -73,7 +74,7 @@ pub struct Plan {
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// Tokens per second that were measured, for an estimate of hours
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = rate)]
     pub tokens_per_second: Option<f64>,
     /// As JSON
     #[arg(long)]
@@ -117,11 +118,16 @@ pub struct Eval {
     #[arg(long, default_value = "auto", value_parser = device)]
     pub device: Device,
     /// Threads of libtorch
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "is no number".to_owned())?;
+    if rate.is_finite() && rate >= 1.0 { Ok(rate) } else { Err("must be at least 1".to_owned()) }
 }
 
 fn device(word: &str) -> Result<Device, String> {
@@ -149,6 +155,7 @@ pub fn main() -> ExitCode {
 
 /// Reads the arguments, performs the command, and says how it went.
 pub fn start(perform: impl FnOnce(&Command) -> Result<()>) -> ExitCode {
+    end_with_starter();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -161,6 +168,20 @@ pub fn start(perform: impl FnOnce(&Command) -> Result<()>) -> ExitCode {
         Err(error) => {
             report(&error, &cli.command);
             ExitCode::from(error.exit())
+        }
+    }
+}
+
+/// Asks the system for SIGTERM when the finch that started this ends. It is the first thing that both executables do:
+/// until it is done, a finch that is killed leaves its trainer alone. One behind a launcher has another parent, and is
+/// ended by its launcher or not at all.
+fn end_with_starter() {
+    let starter: Option<u32> = std::env::var(STARTER).ok().and_then(|pid| pid.parse().ok());
+    if starter == Some(std::os::unix::process::parent_id()) {
+        // Where this is not obeyed, the training merely goes on.
+        let _ = set_parent_process_death_signal(Some(Signal::TERM));
+        if starter != Some(std::os::unix::process::parent_id()) {
+            std::process::exit(143);
         }
     }
 }
@@ -190,7 +211,7 @@ fn plan(command: &Plan) -> Result<()> {
     let shape = Architecture::of(&config.base)?;
     let packs = Packs::open(&command.data)?;
     packs.fits(&shape)?;
-    let batches = Batches::of(&config, &packs)?;
+    let mut batches = Batches::of(&config, &packs)?;
     let steps = batches.steps();
     let train = Packs::totals(packs.all().iter().filter(|pack| pack.is_train()));
     let chosen = held_out::choose(packs.all(), held_out::NOT_TRAINED, config.eval_tokens, config.seed);
@@ -203,8 +224,10 @@ fn plan(command: &Plan) -> Result<()> {
         return Ok(());
     }
     let evals = 2 + steps.saturating_sub(1).checked_div(config.eval_every).unwrap_or(0);
-    let per_step = train.tokens as f64 * epochs(&config, steps, train) / steps.max(1) as f64;
-    let seen = per_step * steps as f64 + held.tokens as f64 * evals as f64;
+    let index = packs.train();
+    let trained = batches.tokens(|pack| packs.all()[index[pack]].tokens() as u64);
+    let per_step = trained / steps.max(1) as f64;
+    let seen = trained + held.tokens as f64 * evals as f64;
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let mut text = format!(
         "model        {} parameters ({} layers, hidden {}, vocabulary {}{})\n\
@@ -238,7 +261,7 @@ fn plan(command: &Plan) -> Result<()> {
         mib(budget.logit_bytes),
         mib(budget.total_bytes),
     );
-    if let Some(rate) = command.tokens_per_second.filter(|rate| *rate > 0.0) {
+    if let Some(rate) = command.tokens_per_second {
         let hours = seen / rate / 3600.0;
         let time =
             if hours < 1.0 { format!("{:.1} minutes", hours * 60.0) } else { format!("{hours:.1} hours") };
@@ -246,16 +269,6 @@ fn plan(command: &Plan) -> Result<()> {
     }
     print(&text);
     Ok(())
-}
-
-/// Passes over the data that a number of steps makes, on average.
-fn epochs(config: &Config, steps: u64, train: Totals) -> f64 {
-    let share = |batch: u64, all: u64| steps as f64 * batch as f64 / all.max(1) as f64;
-    match (config.epochs, config.batch_packs, config.batch_examples) {
-        (Some(epochs), _, _) => epochs as f64,
-        (None, Some(packs), _) => share(packs, train.packs),
-        (None, None, examples) => share(examples.unwrap_or(0), train.examples),
-    }
 }
 
 fn show(command: &Inspect) -> Result<()> {

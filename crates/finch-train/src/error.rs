@@ -59,15 +59,15 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] finch_core::Error),
     /// A loss or gradient is not a number.
-    #[error("step {step}: {what} is {value} {first}, with the examples {}", examples.join(", "))]
+    #[error("step {step}: {what} is {value}{first}, with the examples {}", examples.join(", "))]
     NotFinite {
-        /// The step, from 1.
+        /// The step, from 1; for a held-out loss the steps done.
         step: u64,
-        /// `the loss` or `the gradient`.
+        /// `the loss`, `the gradient`, `the held-out loss`, or `a weight`.
         what: &'static str,
         /// `NaN` or `inf`.
         value: String,
-        /// Where it shows first, in words.
+        /// Where it shows first, in words that begin with a comma or a space; or nothing.
         first: String,
         /// The examples of the pack, or of the whole step, where it showed.
         examples: Vec<String>,
@@ -95,7 +95,7 @@ pub enum Error {
         ))
     )]
     Stopped {
-        /// `SIGINT` or `SIGTERM`.
+        /// `SIGHUP`, `SIGINT` or `SIGTERM`.
         signal: &'static str,
         /// Steps done.
         step: u64,
@@ -156,9 +156,10 @@ impl Error {
         }
     }
 
-    /// The exit code: 1 the data is wrong, 2 usage or config, 3 environment, 130 and 143 after a signal.
+    /// The exit code: 1 the data is wrong, 2 usage or config, 3 environment, 129, 130 and 143 after a signal.
     pub fn exit(&self) -> u8 {
         match self {
+            Self::Stopped { signal: "SIGHUP", .. } => 129,
             Self::Stopped { signal: "SIGINT", .. } => 130,
             Self::Stopped { .. } => 143,
             _ => self.code().exit(),

@@ -23,6 +23,9 @@ const CUDA: &str = "libtorch_cuda.so";
 /// The program that is linked with them, beside `finch-train`.
 const LINKED: &str = "finch-train-torch";
 
+/// What `scripts/libtorch.py` leaves beside the libraries when it is done.
+const SET_UP: &str = "finch-setup.json";
+
 /// How to get one.
 const HINT: &str = "`python3 scripts/libtorch.py` in finch's repository sets up libtorch for the CPU; for CUDA, \
                     `pip install torch==2.11.0`; or let FINCH_LIBTORCH name the folder of another one";
@@ -85,9 +88,37 @@ fn command(device: Device) -> Result<Command> {
         path.push(":");
         path.push(earlier);
     }
-    let mut command = Command::new(linked);
-    command.args(std::env::args_os().skip(1)).env("LD_LIBRARY_PATH", path);
+    let start = || {
+        let mut command = Command::new(&linked);
+        command.env("LD_LIBRARY_PATH", &path);
+        command
+    };
+    // Our own set-up is whole or absent. Another one may lack a library, which only its loader can tell.
+    if !found.folder.with_file_name(SET_UP).is_file() {
+        loads(start().arg("--version"), &found)?;
+    }
+    let mut command = start();
+    command.args(std::env::args_os().skip(1));
     Ok(command)
+}
+
+/// Checks that a program can be loaded with a libtorch.
+fn loads(command: &mut Command, found: &Found) -> Result<()> {
+    let tried = command.output().map_err(Error::io("start", command.get_program()))?;
+    if tried.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&tried.stderr);
+    let said: String = said.lines().last().unwrap_or("nothing is said of it").chars().take(300).collect();
+    Err(Error::Machine {
+        reason: format!(
+            "the libtorch in `{}` cannot be loaded: {}",
+            found.folder.display(),
+            said.escape_debug()
+        ),
+        code: Code::NoLibtorch,
+        hint: HINT.to_owned(),
+    })
 }
 
 /// The first libtorch of the right release; one with CUDA where it is wanted and there.

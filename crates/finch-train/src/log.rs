@@ -111,7 +111,10 @@ fn words(event: &Event) -> String {
             step.step, step.loss, step.grad_norm, step.lr, step.tokens_per_second
         ),
         Event::Checkpoint { step, path } => {
-            format!("saved  checkpoint of step {step} in {}\n", path.display())
+            format!("saved  checkpoint of step {step} in {path}\n")
+        }
+        Event::Finish(finish) if finish.already => {
+            format!("done   all {} steps were done before; weights {}\n", finish.step, finish.weights.short())
         }
         Event::Finish(finish) => format!(
             "done   {} steps in {:.1} s, {} tokens seen, {:.0} MiB at most; weights {}\n",
@@ -129,6 +132,8 @@ fn words(event: &Event) -> String {
 pub fn by_task(eval: &Eval) -> String {
     let line = |task: &TaskLoss| {
         let TaskLoss { split, task, loss, examples, tokens } = task;
+        // Names come from logs.
+        let task = task.escape_debug().to_string();
         format!("       {split:<10} {task:<28} {loss:.4}  ({examples} examples, {tokens} tokens)\n")
     };
     eval.tasks.iter().map(line).collect()

@@ -6,7 +6,7 @@
 
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -103,7 +103,11 @@ impl Packs {
                 place: format!("`{}`", folder.display()),
                 reason: "it is not a dataset: it has no `manifest.json`".to_owned(),
                 code: Code::BadPacks,
-                hint: Some("`finch path packs --spec SPEC` says where the packs of a build lie".to_owned()),
+                hint: Some(
+                    "name the folder that holds `manifest.json`: two above the files that `finch path packs --spec \
+                     SPEC` prints"
+                        .to_owned(),
+                ),
             },
             _ => Error::io("read", &path)(source),
         })?;
@@ -142,6 +146,22 @@ impl Packs {
                 ));
             }
             packs.add_shard(folder.join(&entry.name), entry)?;
+        }
+        // The tokenizer goes with the model, so it must be the one that the ids are of.
+        for entry in manifest.artifacts.iter().filter(|entry| entry.name == files::TOKENIZER) {
+            let path = packs.tokenizer();
+            if finch_core::digest::of_file(&path)? != entry.blake3 {
+                let place = format!("`{}`", path.display());
+                return Err(Error::packs(
+                    place,
+                    "its BLAKE3 is not the manifest's: the file was changed or damaged",
+                ));
+            }
+        }
+        let mut examples = BTreeSet::new();
+        let documents = packs.packs.iter().flat_map(|pack| &pack.documents);
+        if let Some(twice) = documents.map(|document| &document.example_id).find(|id| !examples.insert(*id)) {
+            return Err(Error::packs(place, format!("the example {} is in it twice", twice.escape_debug())));
         }
         if packs.packs.len() as u64 != table.rows {
             let reason = format!("it says {} packs, and the shards hold {}", table.rows, packs.packs.len());

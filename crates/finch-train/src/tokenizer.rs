@@ -29,6 +29,29 @@ pub fn companions(dataset: &Path, base: Option<&Path>) -> Result<Vec<(String, Ve
     }
     let ours = dataset.join(files::TOKENIZER);
     let text = std::fs::read(&ours).map_err(Error::io("read", &ours))?;
+    let parsed = |path: &Path, bytes: &[u8]| match serde_json::from_slice::<Value>(bytes) {
+        Ok(Value::Object(_)) => Ok(()),
+        Ok(_) => Err(bad(path, "it is no JSON object".to_owned())),
+        Err(source) => Err(bad(path, source.to_string())),
+    };
+    parsed(&ours, &text)?;
+    if let Some(base) = base {
+        let has = |name: &str| found.iter().find(|(found, _)| found == name);
+        match has(files::TOKENIZER) {
+            Some((name, bytes)) => parsed(&base.join(name), bytes)?,
+            None if has("vocab.json").is_some() || has("merges.txt").is_some() => {
+                let reason =
+                    "the base has a tokenizer in an older form, which cannot be compared with the packs'";
+                return Err(Error::Data {
+                    place: format!("`{}`", base.display()),
+                    reason: reason.to_owned(),
+                    code: Code::Vocabulary,
+                    hint: Some("save it with `transformers`, which writes `tokenizer.json`".to_owned()),
+                });
+            }
+            None => {}
+        }
+    }
     match found.iter().find(|(name, _)| name == files::TOKENIZER) {
         Some((_, theirs)) => same_ids(&text, theirs, &ours, base.unwrap_or(dataset))?,
         None => found.push((files::TOKENIZER.to_owned(), text.clone())),
@@ -37,6 +60,15 @@ pub fn companions(dataset: &Path, base: Option<&Path>) -> Result<Vec<(String, Ve
         found.push((files::TOKENIZER_CONFIG.to_owned(), described(&text)));
     }
     Ok(found)
+}
+
+fn bad(path: &Path, reason: String) -> Error {
+    Error::Data {
+        place: format!("`{}`", path.display()),
+        reason,
+        code: Code::BadTokenizer,
+        hint: Some("`tokenizer.json` must be one of the library `tokenizers`".to_owned()),
+    }
 }
 
 /// A `tokenizer_config.json` for a tokenizer that has none.
@@ -77,12 +109,15 @@ fn same_ids(ours: &[u8], theirs: &[u8], dataset: &Path, base: &Path) -> Result<(
         _ => (ours != theirs).then(String::new),
     };
     let Some(token) = differs else { return Ok(()) };
+    let how = match token.as_str() {
+        "" => "they are not of the form that finch writes, and differ".to_owned(),
+        token => format!("`{}` has another id there, or none", token.escape_debug()),
+    };
     Err(Error::Data {
         place: format!("`{}`", dataset.display()),
         reason: format!(
-            "the packs were made with another tokenizer than the one in `{}`: `{}` has another id there, or none",
-            base.display(),
-            token.escape_debug()
+            "the packs were made with another tokenizer than the one in `{}`: {how}",
+            base.display()
         ),
         code: Code::Vocabulary,
         hint: Some("load the base model's `tokenizer.json` in the `tokenizer` stage".to_owned()),

@@ -1,4 +1,4 @@
-//! What a finished trainer leaves, checked and taken into the dataset: the model, the losses, .
+//! What a finished trainer leaves, checked and taken into the dataset: the model and the losses.
 
 use std::path::Path;
 

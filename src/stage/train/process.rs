@@ -1,26 +1,26 @@
 //! The trainer's process: its lines as they come, and what its end means.
 //!
-//! It stays in finch's process group, so that Ctrl-C reaches both; a signal to finch alone is passed on, and finch waits
-//! for the checkpoint. When finch gives up, the trainer is killed. When finch itself is killed, a trainer on this
+//! It gets a process group of its own, with its launcher where there is one. A signal to finch is passed on to the whole
+//! group, so a launcher's shell does not swallow it, and finch waits for the checkpoint. When finch gives up, the trainer is killed. When finch itself is killed, a trainer on this
 //! machine ends after a checkpoint, because the system tells it; whatever still runs holds the work folder.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use finch_core::training::{Event, Failure, Finish, STARTER, Start};
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, kill_process_group};
 
 use super::Context;
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Signal};
 
 /// Lines that are remembered of what the trainer said in words.
 const LAST_WORDS: usize = 20;
@@ -49,6 +49,8 @@ struct Running(Child);
 impl Drop for Running {
     fn drop(&mut self) {
         if matches!(self.0.try_wait(), Ok(None)) {
+            // With the group's leader goes the group: a launcher's trainer must not stay behind.
+            let _ = kill_process_group(Pid::from_child(&self.0), rustix::process::Signal::KILL);
             let _ = self.0.kill();
             let _ = self.0.wait();
         }
@@ -80,6 +82,7 @@ fn listen(context: &Context<'_>, command: &[OsString], lock: &File) -> Result<(H
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .env(STARTER, std::process::id().to_string())
+        .process_group(0)
         .spawn()
         .map_err(|source| {
             let reason = format!("`{name}` cannot be started: {source}");
@@ -130,9 +133,14 @@ fn listen(context: &Context<'_>, command: &[OsString], lock: &File) -> Result<(H
 fn pass_on_signals(trainer: Pid, interrupt: &Interrupt, ended: &Receiver<()>) {
     let pause = Duration::from_millis(50);
     while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-        if interrupt.asked().is_some() {
+        if let Some(signal) = interrupt.asked() {
+            let same = match signal {
+                Signal::Hangup => rustix::process::Signal::HUP,
+                Signal::Interrupt => rustix::process::Signal::INT,
+                Signal::Terminate => rustix::process::Signal::TERM,
+            };
             // One that has ended already needs no telling.
-            let _ = kill_process(trainer, rustix::process::Signal::TERM);
+            let _ = kill_process_group(trainer, same);
             let _ = ended.recv();
             return;
         }
@@ -196,12 +204,18 @@ fn judge(context: &Context<'_>, heard: Heard, status: ExitStatus, work: &Path, o
     if let (true, Some(start), Some(finish)) = (status.success(), heard.start, heard.finish) {
         return Ok(Done { start, finish });
     }
-    // 128 and the number of SIGINT or SIGTERM: the trainer caught it and ended on purpose.
-    let code = if matches!(status.code(), Some(130 | 143)) { Code::Stopped } else { Code::TrainerDied };
+    // 128 and the number of SIGHUP, SIGINT or SIGTERM: the trainer caught it and ended on purpose.
+    let code = match status.code() {
+        Some(129 | 130 | 143) => Code::Stopped,
+        // The loader's own: a library is missing or damaged.
+        Some(127) => Code::NoLibtorch,
+        _ => Code::TrainerDied,
+    };
     let mut reason = match (status.signal(), status.code()) {
         (Some(signal), _) => format!("the trainer was killed by {}", signal_words(signal)),
         (None, Some(0)) => "the trainer ended without a word of its success".to_owned(),
-        (None, Some(130 | 143)) => "the trainer was stopped by a signal".to_owned(),
+        (None, Some(129 | 130 | 143)) => "the trainer was stopped by a signal".to_owned(),
+        (None, Some(127)) => "the trainer or a library that it needs cannot be loaded".to_owned(),
         (None, code) => format!("the trainer ended with exit code {}", code.unwrap_or(-1)),
     };
     if !heard.words.is_empty() {
@@ -209,6 +223,11 @@ fn judge(context: &Context<'_>, heard: Heard, status: ExitStatus, work: &Path, o
         for line in &heard.words {
             reason += &format!("\n  {line}");
         }
+    }
+    if code == Code::NoLibtorch {
+        let hint =
+            "see `launcher` in the train stage, and `python3 scripts/libtorch.py`, which sets up libtorch";
+        return Err(context.error(code, reason, Some(hint)));
     }
     let from = goes_on(heard.checkpoint, out);
     let hint = format!("run the same command again: it {from}; config and log are in `{}`", work.display());
@@ -237,7 +256,7 @@ fn signal_words(signal: i32) -> String {
 }
 
 /// The step of the newest checkpoint on disk, by the number that its folder's name ends with.
-fn last_checkpoint(out: &Path) -> Option<u64> {
+pub(super) fn last_checkpoint(out: &Path) -> Option<u64> {
     let entries = std::fs::read_dir(out.join("checkpoints")).ok()?;
     let step = |name: &str| {
         let digits = name.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);

@@ -242,7 +242,7 @@ impl Config {
     /// More than this is a slip of the hand, and would take hours to plan.
     const MOST_EPOCHS: u64 = 10_000;
     /// More than any machine has.
-    const MOST_THREADS: u32 = 4096;
+    const MOST_THREADS: u32 = 1024;
 
     /// How long to train; exactly one of `epochs` and `steps` says it.
     pub fn length(&self) -> Result<Length, (&'static str, String)> {

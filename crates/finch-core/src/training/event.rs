@@ -1,7 +1,6 @@
 //! What the trainer says while it works: one JSON object a line, on standard output and in its log.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +20,8 @@ pub enum Event {
     Checkpoint {
         /// Steps done.
         step: u64,
-        /// Its folder.
-        path: PathBuf,
+        /// Its folder, for people: bytes that are no text are replaced.
+        path: String,
     },
     /// Training is done and the model is written.
     Finish(Finish),
@@ -147,6 +146,9 @@ pub struct Finish {
     pub tokens_seen: u64,
     /// Peak resident memory of the process, in bytes.
     pub memory: u64,
+    /// Set when all of it was done by an earlier process, whose figures these are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
 }
 
 /// The last event of a training that failed.

@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use finch_core::training::{Config, Finish, Start, files};
+use finch_core::training::{Config, Environment, Finish, Start, files};
 use finch_core::{Code, Digest};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,8 @@ pub(crate) struct Identity {
     config: serde_json::Value,
     /// What the base says.
     base: Digest,
+    /// Where the numbers come from: libtorch's version and the kind of device.
+    machine: String,
     /// The `rows` digest of the packs.
     data: Digest,
 }
@@ -54,6 +56,16 @@ struct State {
     updates: u64,
     /// The digest of every other file of the checkpoint.
     files: BTreeMap<String, Digest>,
+    /// The digest of all of the above.
+    seal: Option<Digest>,
+}
+
+impl State {
+    /// The digest of everything but the seal.
+    fn digest(&self) -> Digest {
+        let unsealed = serde_json::json!([self.identity, self.step, self.updates, self.files]);
+        Digest::of_bytes(finch_core::manifest::canonical_json(&unsealed).as_bytes())
+    }
 }
 
 /// What a training goes on from, besides weights and moments.
@@ -71,17 +83,21 @@ pub(crate) struct Finished {
     identity: Identity,
     pub(crate) start: Start,
     pub(crate) finish: Finish,
+    /// The digest of every file of the model, and of the losses.
+    files: BTreeMap<String, Digest>,
 }
 
 impl Identity {
-    pub(crate) fn new(config: &Config, base: Digest, data: Digest) -> Self {
+    pub(crate) fn new(config: &Config, base: Digest, data: Digest, environment: &Environment) -> Self {
         let mut config = serde_json::to_value(config).unwrap_or_default();
         if let Some(fields) = config.as_object_mut() {
             for key in ["base", "base_digest", "checkpoint_every"] {
                 fields.remove(key);
             }
         }
-        Self { version: VERSION, config, base, data }
+        let libtorch = environment.versions.get("libtorch").map_or("", String::as_str);
+        let kind = environment.device.split(':').next().unwrap_or("");
+        Self { version: VERSION, config, base, machine: format!("libtorch {libtorch} on {kind}"), data }
     }
 
     /// Refuses a folder that holds another training.
@@ -93,6 +109,7 @@ impl Identity {
             (false, ..) => "of another version of finch-train",
             (_, false, _) => "with other data",
             (.., false) => "of another base",
+            _ if self.config == found.config => return Err(self.elsewhere(found, out)),
             _ => "with another config",
         };
         Err(Error::Usage(format!(
@@ -102,9 +119,21 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// The same training on another machine: it could go on, and would not come to the same weights.
+    fn elsewhere(&self, found: &Self, out: &Path) -> Error {
+        let (then, now) = (&found.machine, &self.machine);
+        Error::Usage(format!(
+            "`{}` holds a training with {then}, and this is {now}; name another --out, or remove it",
+            out.display()
+        ))
+    }
+}
+
 impl Finished {
-    pub(crate) fn new(identity: Identity, start: Start, finish: Finish) -> Self {
-        Self { identity, start, finish }
+    /// The record of a training whose model and losses are in `out`.
+    pub(crate) fn new(identity: Identity, start: Start, finish: Finish, out: &Path) -> Result<Self> {
+        Ok(Self { identity, start, finish, files: outputs(out)? })
     }
 
     /// The finished training in a folder, if there is one. A record that cannot be read, or whose model is gone or
@@ -120,11 +149,12 @@ impl Finished {
             }
         };
         identity.check(&finished.identity, out)?;
-        let weights = out.join(files::MODEL).join(files::WEIGHTS);
-        if finch_core::digest::of_file(&weights).is_ok_and(|digest| digest == finished.finish.weights) {
+        let there = outputs(out).unwrap_or_default();
+        let names = finished.files.keys().chain(there.keys());
+        let Some(bad) = names.into_iter().find(|name| finished.files.get(*name) != there.get(*name)) else {
             return Ok(Some(finished));
-        }
-        complain(&format!("`{}` is missing or damaged; it is written again", weights.display()));
+        };
+        complain(&format!("`{}` is missing, damaged or new; all is written again", out.join(bad).display()));
         Ok(None)
     }
 
@@ -135,6 +165,20 @@ impl Finished {
         fs::rename(&aside, &path).map_err(Error::io("write", &path))?;
         Ok(finch_core::shard::sync_folder(out)?)
     }
+}
+
+/// The files that a finished training leaves in `out`, by name, with their digests.
+fn outputs(out: &Path) -> Result<BTreeMap<String, Digest>> {
+    let model = out.join(files::MODEL);
+    let mut paths = vec![(files::LOSSES.to_owned(), out.join(files::LOSSES))];
+    // Without anything held out there are no losses.
+    paths.retain(|(_, path)| path.exists());
+    for entry in fs::read_dir(&model).map_err(Error::io("list", &model))? {
+        let entry = entry.map_err(Error::io("list", &model))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        paths.push((format!("{}/{name}", files::MODEL), entry.path()));
+    }
+    paths.into_iter().map(|(name, path)| Ok((name, finch_core::digest::of_file(&path)?))).collect()
 }
 
 /// Writes a checkpoint, then removes those that are too old; its folder.
@@ -157,7 +201,14 @@ pub(crate) fn save(
         for name in [WEIGHTS, OPTIMIZER, files::LOSSES] {
             digests.insert(name.to_owned(), finch_core::digest::of_file(&aside.join(name))?);
         }
-        let state = State { identity: identity.clone(), step, updates: optimizer.updates, files: digests };
+        let mut state = State {
+            identity: identity.clone(),
+            step,
+            updates: optimizer.updates,
+            files: digests,
+            seal: None,
+        };
+        state.seal = Some(state.digest());
         write_json(&aside.join(STATE), &state)
     })?;
     let mut all = steps(&folder)?;
@@ -210,6 +261,14 @@ fn load(
     let state: State = read_json(&path)?.ok_or_else(|| {
         Error::io("read", &path)(std::io::Error::new(std::io::ErrorKind::NotFound, "it is not there"))
     })?;
+    if state.seal != Some(state.digest()) {
+        return Err(Error::Model {
+            path,
+            reason: "its BLAKE3 is not the one that was written with it".to_owned(),
+            code: Code::BadCheckpoint,
+            hint: None,
+        });
+    }
     identity.check(&state.identity, out)?;
     for name in [WEIGHTS, OPTIMIZER, files::LOSSES] {
         let path = checkpoint.join(name);
@@ -292,9 +351,15 @@ fn publish(out: &Path, target: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
     };
     attempt().map_err(|error| {
         let _ = fs::remove_dir_all(&aside);
-        let kept = newest(out).map_or("no earlier checkpoint is there".to_owned(), |kept| {
-            format!("the checkpoint in `{}` is whole; the same command goes on from it", kept.display())
-        });
+        let kept = newest(out).map_or(
+            "there was no checkpoint yet: the same command starts from the beginning".to_owned(),
+            |kept| {
+                format!(
+                    "the checkpoint in `{}` was not touched; the same command goes on from it",
+                    kept.display()
+                )
+            },
+        );
         match error {
             Error::Io { action, path, source, hint: None } => {
                 Error::Io { action, path, source, hint: Some(kept) }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use finch_core::training::{Config, DType, Event, TaskLoss, files};
 use tch::no_grad;
 
-use super::{Head, Model, Segments, device, torch};
+use super::{Head, Model, Segments, device, step, torch};
 use finch_train::architecture::Architecture;
 use finch_train::cli;
 use finch_train::error::{Error, Result};
@@ -15,6 +15,7 @@ use finch_train::log::{by_task, say};
 use finch_train::losses::{ExampleLoss, TokenLosses};
 use finch_train::packs::{Pack, Packs};
 use finch_train::sequence::Sequence;
+use finch_train::tokenizer;
 
 /// Losses at one point of training.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +144,8 @@ pub(crate) fn run(command: &cli::Eval) -> Result<()> {
             command.split.as_deref().map_or("held out".to_owned(), |split| format!("of the split `{split}`"));
         return Err(Error::Usage(format!("no example is {which}")));
     }
+    // A model that knows other tokens by these ids would get a loss, and it would mean nothing.
+    tokenizer::companions(packs.folder(), Some(&command.model))?;
     let dtype = stored_dtype(&shape);
     let model = Model::load(&command.model, shape, dtype, machine.device)?;
     let tokens = packs.longest();
@@ -150,6 +153,10 @@ pub(crate) fn run(command: &cli::Eval) -> Result<()> {
     let work = Work { model: &model, packs: &mut packs, chosen: &chosen, tokens, step: 0 };
     // A signal ends this command at once: there is nothing to save.
     let Some(measured) = measure(work, file.as_mut(), || false)? else { return Ok(()) };
+    if let Some(broken) = measured.examples.iter().position(|row| !row.loss.is_finite()) {
+        let hint = "the model gives it: look at its weights".to_owned();
+        return Err(step::not_finite_held_out(&model, &mut packs, chosen[broken], 0, hint)?);
+    }
     if let Some(file) = file {
         file.finish()?;
     }

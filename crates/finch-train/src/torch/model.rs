@@ -170,6 +170,12 @@ impl Model {
         })
     }
 
+    /// The name of the first weight, in the order of the forward pass, that holds a number that is none.
+    pub(crate) fn first_broken(&self) -> Option<&str> {
+        let broken = |weight: &Tensor| tch::no_grad(|| weight.isfinite().all().int64_value(&[]) == 0);
+        self.parameters.iter().find(|(_, weight)| broken(weight)).map(|(name, _)| name.as_str())
+    }
+
     /// The matrix `[vocabulary, D]` whose product with a hidden state is its logits.
     pub(crate) fn head(&self) -> &Tensor {
         &self.head

@@ -6,6 +6,7 @@ use tch::no_grad;
 
 use super::{AdamW, Head, Model, Segments};
 use finch_train::error::{Error, Result};
+use finch_train::held_out::Chosen;
 use finch_train::packs::Packs;
 use finch_train::sequence::Sequence;
 
@@ -79,36 +80,56 @@ pub(crate) fn not_finite(
 ) -> Result<Error> {
     let (what, value) = if loss.is_finite() { ("the gradient", norm) } else { ("the loss", loss) };
     let value = if value.is_nan() { "NaN".to_owned() } else { value.to_string() };
-    let layers = model.shape.num_hidden_layers as usize;
     for &pack in chosen {
         let mut sequence = Sequence::default();
         packs.append(pack, &mut sequence)?;
-        let segments = Segments::new(&sequence, &model.shape, model.device, model.kind);
-        let mut first = None;
-        let loss = no_grad(|| {
-            let hidden = model.hidden_watched(&segments, |place, x| {
-                if first.is_none() && x.isfinite().all().int64_value(&[]) == 0 {
-                    first = Some(place);
-                }
-            });
-            Head::default().loss(model, &hidden, &segments, None).sum.double_value(&[])
-        });
-        let first = match first {
-            Some(0) => "first in the embedding".to_owned(),
-            Some(place) if place <= layers => format!("first in layer {} of {layers}", place - 1),
-            Some(_) => "first in the last norm".to_owned(),
-            None if !loss.is_finite() => "first in the head".to_owned(),
-            None => continue,
-        };
+        let Some(first) = first_broken(model, &sequence) else { continue };
         let examples = named(packs, &[pack]);
         return Ok(Error::NotFinite { step, what, value, first, examples, hint });
     }
     let first = match optimizer.first_broken() {
-        Some(name) => format!("first in the gradient of `{name}`"),
-        None => "in the sum of squares of the gradient".to_owned(),
+        Some(name) => format!(", first in the gradient of `{name}`"),
+        None => " in the sum of squares of the gradient".to_owned(),
     };
     let examples = named(packs, chosen);
     Ok(Error::NotFinite { step, what, value, first, examples, hint })
+}
+
+/// The error of a held-out example whose loss is not finite after `done` steps.
+pub(crate) fn not_finite_held_out(
+    model: &Model,
+    packs: &mut Packs,
+    example: Chosen,
+    done: u64,
+    hint: String,
+) -> Result<Error> {
+    let mut sequence = Sequence::default();
+    packs.append_document(example.pack, example.document, &mut sequence)?;
+    let first = first_broken(model, &sequence).unwrap_or_default();
+    let id = packs.all()[example.pack].documents[example.document].example_id.clone();
+    let (what, value) = ("the held-out loss", "NaN or infinite".to_owned());
+    Ok(Error::NotFinite { step: done, what, value, first, examples: vec![id], hint })
+}
+
+/// Where a forward pass first yields a number that is none, in words.
+fn first_broken(model: &Model, sequence: &Sequence) -> Option<String> {
+    let segments = Segments::new(sequence, &model.shape, model.device, model.kind);
+    let layers = model.shape.num_hidden_layers as usize;
+    let mut first = None;
+    let loss = no_grad(|| {
+        let hidden = model.hidden_watched(&segments, |place, x| {
+            if first.is_none() && x.isfinite().all().int64_value(&[]) == 0 {
+                first = Some(place);
+            }
+        });
+        Head::default().loss(model, &hidden, &segments, None).sum.double_value(&[])
+    });
+    match first {
+        Some(0) => Some(", first in the embedding".to_owned()),
+        Some(place) if place <= layers => Some(format!(", first in layer {} of {layers}", place - 1)),
+        Some(_) => Some(", first in the last norm".to_owned()),
+        None => (!loss.is_finite()).then(|| ", first in the head".to_owned()),
+    }
 }
 
 /// The examples of packs, shortened where they are many.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use finch_core::training::{Base, Config, Event, Finish, STARTER, Start, Step, digest_of_base, files};
+use finch_core::signals::ignored;
+use finch_core::training::{Base, Config, Event, Finish, Start, Step, digest_of_base, files};
 use finch_core::{Code, Digest, Kind};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::checkpoint::{self, Finished, Identity, Resumed};
 use super::device::peak_memory;
@@ -44,11 +45,11 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
     let out = command.out.as_path();
     std::fs::create_dir_all(out).map_err(Error::io("create", out))?;
     let voice = if command.json { Voice::Json } else { Voice::Words };
-    let identity = Identity::new(&config, base_digest(&config)?, packs.digest());
+    let identity = Identity::new(&config, base_digest(&config)?, packs.digest(), &machine.environment);
     let mut log = Log::open(&out.join(files::LOG), voice)?;
     if let Some(finished) = Finished::find(out, &identity)? {
         log.event(&Event::Start(finished.start))?;
-        return log.event(&Event::Finish(finished.finish));
+        return log.event(&Event::Finish(Finish { already: true, ..finished.finish }));
     }
     let model = Model::begin(&config.base, shape, config.dtype, machine.device, config.seed)?;
     let mut optimizer = AdamW::new(&model, &config);
@@ -98,6 +99,7 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
         }
     }
     training.evaluate(steps)?;
+    training.check_weights(steps)?;
     let weights = checkpoint::write_model(out, &training.model, &config, &companions)?;
     losses::write(&out.join(files::LOSSES), &training.losses)?;
     let finish = Finish {
@@ -106,8 +108,9 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
         seconds: started.elapsed().as_secs_f64(),
         tokens_seen: training.tokens_seen,
         memory: peak_memory(),
+        already: false,
     };
-    Finished::new(identity.clone(), start, finish.clone()).write(out)?;
+    Finished::new(identity.clone(), start, finish.clone(), out)?.write(out)?;
     training.log.event(&Event::Finish(finish))
 }
 
@@ -157,15 +160,12 @@ impl Training<'_> {
         };
         self.tokens_seen += measured.tokens;
         if !measured.event.loss.is_finite() {
-            let broken = measured.examples.iter().find(|row| !row.loss.is_finite());
-            return Err(Error::NotFinite {
-                step: done,
-                what: "the held-out loss",
-                value: measured.event.loss.to_string(),
-                first: "after that many steps".to_owned(),
-                examples: broken.map(|row| row.example_id.clone()).into_iter().collect(),
-                hint: self.advice(),
-            });
+            let broken = measured.examples.iter().position(|row| !row.loss.is_finite()).unwrap_or(0);
+            let hint = match done {
+                0 => "the base gives it by itself, before any step: look at its weights".to_owned(),
+                _ => self.advice(),
+            };
+            return Err(step::not_finite_held_out(&self.model, self.packs, self.chosen[broken], done, hint)?);
         }
         self.losses.extend(measured.examples);
         self.log.event(&Event::Eval(measured.event))
@@ -209,10 +209,24 @@ impl Training<'_> {
         self.log.event(&Event::Step(record))
     }
 
+    /// Refuses to keep weights that are no numbers: the last update may have broken what no loss has seen yet.
+    fn check_weights(&self, step: u64) -> Result<()> {
+        let Some(name) = self.model.first_broken() else { return Ok(()) };
+        Err(Error::NotFinite {
+            step,
+            what: "a weight",
+            value: "NaN or infinite after the update".to_owned(),
+            first: format!(", first in `{name}`"),
+            examples: vec!["of that step".to_owned()],
+            hint: self.advice(),
+        })
+    }
+
     fn save(&mut self, step: u64) -> Result<std::path::PathBuf> {
+        self.check_weights(step)?;
         let path =
             checkpoint::save(self.out, self.identity, step, &self.model, &self.optimizer, &self.losses)?;
-        self.log.event(&Event::Checkpoint { step, path: path.clone() })?;
+        self.log.event(&Event::Checkpoint { step, path: path.display().to_string() })?;
         Ok(path)
     }
 
@@ -247,40 +261,25 @@ fn phases(gradient: &Gradient, optimizer: f64) -> BTreeMap<String, f64> {
 struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// Listens for signals, and for the end of the finch that started this.
+    /// Listens for signals.
     fn listen() -> Result<Self> {
         let asked = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !ignored(*signal)) {
             signal_hook::flag::register_usize(signal, Arc::clone(&asked), signal as usize)
                 .map_err(Error::io("listen for", "signals"))?;
         }
         // A file beyond the size limit should be an error of that file, not the end of the process.
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
             .map_err(Error::io("listen for", "signals"))?;
-        let starter = std::env::var(STARTER).ok().and_then(|pid| pid.parse().ok());
-        if starter == Some(std::os::unix::process::parent_id()) {
-            end_with_parent();
-            // It may have ended before that was said.
-            if starter != Some(std::os::unix::process::parent_id()) {
-                asked.store(SIGTERM as usize, Ordering::SeqCst);
-            }
-        }
         Ok(Self(asked))
     }
 
     fn asked(&self) -> Option<&'static str> {
         match self.0.load(Ordering::SeqCst) as i32 {
             0 => None,
+            SIGHUP => Some("SIGHUP"),
             SIGINT => Some("SIGINT"),
             _ => Some("SIGTERM"),
         }
     }
-}
-
-/// Asks the system for SIGTERM when the parent ends.
-#[allow(unsafe_code)]
-fn end_with_parent() {
-    // SAFETY: prctl with PR_SET_PDEATHSIG takes a signal's number and touches no memory. It cannot fail for a signal
-    // that exists, and where it is not obeyed the training merely goes on.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, SIGTERM) };
 }

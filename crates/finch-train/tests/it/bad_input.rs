@@ -233,7 +233,7 @@ mod with_torch {
         let id = format!("{:064x}", 1);
         bench
             .train("out")
-            .fails(1, &["F0807", "step 1: the loss is NaN first in layer 1 of 2", &id, "lower `lr`"]);
+            .fails(1, &["F0807", "step 1: the loss is NaN, first in layer 1 of 2", &id, "lower `lr`"]);
         assert!(!bench.path("out/model").exists());
     }
 
@@ -241,7 +241,10 @@ mod with_torch {
     fn a_held_out_loss_that_is_no_number_names_an_example() {
         let bench = bench();
         spoiled(&bench, |bytes| poison(bytes, "model.norm.weight"));
-        bench.train("out").fails(1, &["F0807", "the held-out loss is NaN", "0000"]);
+        bench.train("out").fails(
+            1,
+            &["F0807", "step 0: the held-out loss", "first in the last norm", "0000", "the base gives it"],
+        );
     }
 
     #[test]
@@ -273,7 +276,7 @@ mod with_torch {
         let mut limited = std::process::Command::new("bash");
         limited.args(["-c", "ulimit -f 100; exec \"$0\" run config.toml --data data --out whole", program]);
         limited.current_dir(bench.path(""));
-        ended(&mut limited).fails(3, &["F0814", "weights.safetensors", "step-00000002` is whole"]);
+        ended(&mut limited).fails(3, &["F0814", "weights.safetensors", "step-00000002` was not touched"]);
         assert_eq!(std::fs::read(&kept).expect("checkpoint"), before);
         let left: Vec<_> = std::fs::read_dir(bench.path("whole/checkpoints"))
             .expect("list")
@@ -289,27 +292,84 @@ mod with_torch {
         std::fs::create_dir_all(bench.path("out")).expect("folder");
         // Where the model is prepared stands something that is no folder.
         std::fs::write(bench.path("out/.model.tmp"), "").expect("write");
-        bench.train("out").fails(3, &["F0814", ".model.tmp", "step-00000004` is whole", "goes on from it"]);
+        bench
+            .train("out")
+            .fails(3, &["F0814", ".model.tmp", "step-00000004` was not touched", "goes on from it"]);
         std::fs::remove_file(bench.path("out/.model.tmp")).expect("remove");
         let again = bench.train("out").ok().out;
         assert!(again.contains("\"resumed_from\":4") && !again.contains("\"event\":\"step\""), "{again}");
     }
 
     #[test]
-    fn a_finished_training_whose_model_is_damaged_writes_it_again() {
+    fn a_finished_training_that_is_not_whole_any_more_is_finished_again() {
         let bench = bench();
         bench.train("out").ok();
         let model = bench.path("out/model/model.safetensors");
         let good = std::fs::read(&model).expect("model");
-        let mut bad = good.clone();
-        *bad.last_mut().expect("bytes") ^= 1;
-        std::fs::write(&model, bad).expect("write");
-        let again = bench.train("out").ok();
-        assert!(again.err.contains("missing or damaged"), "{}", again.err);
-        assert!(std::fs::read(&model).expect("model") == good);
-        std::fs::write(bench.path("out/finished.json"), "{\"ident").expect("write");
+        let out = |name: &str| bench.path("out").join(name);
+        let spoil: [(&str, &dyn Fn()); 5] = [
+            ("model/model.safetensors", &|| {
+                std::fs::write(&model, [&good[1..], b"x"].concat()).expect("write");
+            }),
+            ("model/tokenizer.json", &|| std::fs::write(out("model/tokenizer.json"), "{}").expect("write")),
+            ("model/config.json", &|| std::fs::remove_file(out("model/config.json")).expect("remove")),
+            ("model/stray.txt", &|| std::fs::write(out("model/stray.txt"), "").expect("write")),
+            ("losses.parquet", &|| std::fs::remove_file(out("losses.parquet")).expect("remove")),
+        ];
+        for (name, spoil) in spoil {
+            spoil();
+            let again = bench.train("out").ok();
+            assert!(
+                again.err.contains(name) && again.out.contains("\"resumed_from\":4"),
+                "{name}: {}",
+                again.err
+            );
+            assert!(std::fs::read(&model).expect("model") == good);
+            let quiet = bench.train("out").ok();
+            assert!(quiet.err.is_empty() && quiet.out.contains("\"already\":true"), "{name}: {}", quiet.err);
+        }
+        std::fs::write(out("finished.json"), "{\"ident").expect("write");
         let again = bench.train("out").ok();
         assert!(again.err.contains("finished.json"), "{}", again.err);
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_are_never_kept() {
+        let bench = bench();
+        // Nothing is held out, so no loss sees the weights after the last step.
+        crate::dataset::write(&bench.path("data"), &[(None, crate::dataset::documents(3, 160, 1))]);
+        bench.config(&CONFIG.replace("steps = 4", "steps = 1").replace("lr = 1e-3", "lr = 1e300"));
+        bench.train("out").fails(1, &["F0807", "a weight is NaN or infinite after the update", "first in `"]);
+        assert!(!bench.path("out/model").exists());
+        let left = std::fs::read_dir(bench.path("out/checkpoints")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "a checkpoint of them would be gone on from");
+    }
+
+    #[test]
+    fn a_damaged_tokenizer_is_no_part_of_a_model() {
+        let bench = bench();
+        let path = bench.path("data/tokenizer.json");
+        let text = std::fs::read_to_string(&path).expect("tokenizer");
+        std::fs::write(&path, "x".repeat(text.len())).expect("write");
+        bench.train("out").fails(1, &["F0802", "tokenizer.json", "BLAKE3"]);
+    }
+
+    #[test]
+    fn eval_refuses_a_model_with_other_tokens_or_without_numbers() {
+        let bench = bench();
+        bench.train("out").ok();
+        let eval = || bench.finch_train(&["eval", "out/model", "--data", "data"]);
+        eval().ok();
+        let path = bench.path("out/model/tokenizer.json");
+        let text = std::fs::read_to_string(&path).expect("tokenizer");
+        std::fs::write(&path, text.replace("\"a\":0", "\"a\":1")).expect("write");
+        eval().fails(1, &["F0805", "another tokenizer", "`a` has another id"]);
+        std::fs::write(&path, text).expect("write");
+        let weights = bench.path("out/model/model.safetensors");
+        let mut bytes = std::fs::read(&weights).expect("weights");
+        poison(&mut bytes, "model.layers.1.mlp.gate_proj.weight");
+        std::fs::write(&weights, bytes).expect("write");
+        eval().fails(1, &["F0807", "the held-out loss", "first in layer 1 of 2"]);
     }
 
     #[test]
@@ -332,6 +392,13 @@ mod with_torch {
         assert!(again.err.contains("step-00000004` is not used"), "{}", again.err);
         assert!(again.out.contains("\"resumed_from\":2"), "{}", again.out);
         assert!(std::fs::read(bench.path("whole/model/model.safetensors")).expect("model") == good);
+        unfinish();
+        // A number in it that was changed, whatever it says now.
+        let state = bench.path("whole/checkpoints/step-00000004/state.json");
+        let text = std::fs::read_to_string(&state).expect("state");
+        std::fs::write(&state, text.replace("\"updates\": 4", "\"updates\": 3")).expect("write");
+        let again = bench.train("whole").ok();
+        assert!(again.err.contains("step-00000004` is not used"), "{}", again.err);
         unfinish();
         damage("step-00000002", "weights.safetensors");
         damage("step-00000004", "losses.parquet");

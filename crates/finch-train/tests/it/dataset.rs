@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, ListArray, RecordBatch, StringArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Schema};
-use finch_core::Kind;
 use finch_core::shard::{Cuts, TableWriter};
+use finch_core::{Digest, Kind};
 use serde_json::json;
 
 /// A document.
@@ -186,8 +186,20 @@ pub(crate) fn write_with(folder: &Path, packs: &[PackOf], spoil: impl Fn(&str, &
         "toolchain": {},
     });
     std::fs::write(folder.join("manifest.json"), manifest.to_string()).expect("manifest");
-    let tokenizer = json!({"model": {"vocab": {"a": 0}}, "added_tokens": []});
-    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).expect("tokenizer");
+    tokenizer(folder, &json!({"model": {"vocab": {"a": 0}}, "added_tokens": []}).to_string());
+}
+
+/// Gives a dataset its tokenizer.
+pub(crate) fn tokenizer(folder: &Path, text: &str) {
+    std::fs::write(folder.join("tokenizer.json"), text).expect("tokenizer");
+    let path = folder.join("manifest.json");
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("manifest")).expect("JSON");
+    manifest["artifacts"] = json!([{
+        "name": "tokenizer.json", "rows": 0, "bytes": text.len(), "sha256": "0".repeat(64),
+        "blake3": Digest::of_bytes(text.as_bytes()),
+    }]);
+    std::fs::write(path, manifest.to_string()).expect("manifest");
 }
 
 /// Packs of a few documents each: two of three packs are trained on, the third is `test`.

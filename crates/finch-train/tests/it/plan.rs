@@ -8,7 +8,7 @@ use finch_core::tokens::Tokenizer;
 use finch_train::held_out;
 use finch_train::packs::Packs;
 
-use crate::dataset::{Bench, Doc, documents, packed};
+use crate::dataset::{self, Bench, Doc, documents, packed};
 
 const CONFIG: &str =
     "base = \"{fixtures}qwen3\"\nepochs = 2\nbatch_examples = 6\nlr = 1e-3\neval_tokens = 60";
@@ -79,7 +79,7 @@ fn inspect_shows_exactly_what_is_trained() {
         weight: 1.0,
     };
     let bench = Bench::new(&[(None, vec![doc])], CONFIG);
-    std::fs::write(bench.path("data/tokenizer.json"), tokenizer.to_json().expect("json")).expect("write");
+    dataset::tokenizer(&bench.path("data"), &tokenizer.to_json().expect("json"));
     let shown = bench.finch_train(&["inspect", "data"]).ok().out;
     let expected = "<|im_start|>user\nhello <|im_start|><|im_end|>\n<|im_start|>assistant\n\
                     ⟦fine \u{fffd}[31m日本<|im_end|>⟧\n";
