@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::spec::{Config, Pipeline};
 use crate::sql;
 use crate::stage::{self, Context, code_version};
-use crate::store::{BuildRecord, Dataset, Decision, Draft, StageRecord, Store, verify};
+use crate::store::{BuildRecord, Dataset, Decision, Draft, ReadingRecord, StageRecord, Store, verify};
 
 /// How much of the machine to use; it changes no row.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,9 @@ pub fn run(
         }
     }
     let store = Store::create(&pipeline.store)?;
+    for discovery in prepared.discoveries.values() {
+        discovery.stats.save();
+    }
     early_trainer(&prepared, selection, &store)?;
     let mut record = BuildRecord::start(&pipeline.name, budget.threads);
     record.only.clone_from(&selection.only);
@@ -135,13 +138,13 @@ fn early_trainer(prepared: &Prepared<'_>, selection: &Selection, store: &Store) 
     if trainings.is_empty() {
         return Ok(());
     }
-    let before = store.last_build();
+    let before = store.recent_builds();
     let planned = plan(prepared, store, selection.force.as_deref())?;
     for stage in planned.iter().filter(|planned| trainings.contains(&planned.stage.as_str())) {
         let needed = match stage.action {
             Action::Reuse => false,
             Action::Run => true,
-            Action::Depends => before.as_ref().is_none_or(|build| build.stage(&stage.stage).is_none()),
+            Action::Depends => before.iter().all(|build| build.stage(&stage.stage).is_none()),
         };
         if needed {
             stage::find_trainer(&stage.stage)?;
@@ -161,10 +164,16 @@ struct Build<'a> {
     engine: Option<(sql::Engine, tempfile::TempDir)>,
 }
 
+/// What a stage leaves for the build's record besides its dataset.
+struct Beside {
+    training: Option<stage::Trained>,
+    reading: Option<ReadingRecord>,
+}
+
 impl Build<'_> {
     fn stages(&mut self, selection: &Selection, record: &mut BuildRecord) -> Result<()> {
         let pipeline = self.prepared.pipeline;
-        let before = self.store.last_build();
+        let before = self.store.recent_builds();
         for index in order(self.prepared, selection) {
             self.interrupt.check()?;
             let stage = &pipeline.stages[index];
@@ -179,7 +188,7 @@ impl Build<'_> {
             let forced = selection.force.as_ref() == Some(&stage.name);
             let target = self.target(index, &inputs, forced)?;
             let fingerprint = target.fingerprint;
-            let (mut training, mut work) = (None, None);
+            let (mut training, mut work, mut reading) = (None, None, None);
             let (dataset, decision, why) = match &target.dataset {
                 Some(dataset) if !forced => {
                     (dataset.clone(), Decision::Reuse, "its dataset is in the store".to_owned())
@@ -187,7 +196,7 @@ impl Build<'_> {
                 there => {
                     let why = match (forced, target.number()) {
                         (false, _) => {
-                            let before = before.as_ref().and_then(|build| build.stage(&stage.name));
+                            let before = before.iter().find_map(|build| build.stage(&stage.name));
                             what_changed(&target.parts, before)
                         }
                         (true, 0) => "--force".to_owned(),
@@ -195,9 +204,10 @@ impl Build<'_> {
                     };
                     self.progress.started(&stage.name, stage.config.kind(), &why);
                     let computed = self.compute(index, &inputs, &target, there.as_ref())?;
-                    if let Some(trained) = computed.1 {
+                    if let Some(trained) = computed.1.training {
                         (training, work) = (Some(trained.record), Some(trained.work));
                     }
+                    reading = computed.1.reading;
                     (computed.0, Decision::Run, why)
                 }
             };
@@ -216,6 +226,7 @@ impl Build<'_> {
                 seconds: started.elapsed().as_secs_f64(),
                 parts: target.parts,
                 training,
+                reading,
             };
             self.progress.finished(&stage_record, &dataset.manifest);
             record.stages.push(stage_record);
@@ -245,7 +256,7 @@ impl Build<'_> {
         inputs: &[Dataset],
         target: &Target,
         there: Option<&Dataset>,
-    ) -> Result<(Dataset, Option<stage::Trained>)> {
+    ) -> Result<(Dataset, Beside)> {
         let pipeline = self.prepared.pipeline;
         let stage = &pipeline.stages[index];
         if self.engine.is_none() {
@@ -284,8 +295,8 @@ impl Build<'_> {
         let (rows, bytes) = manifest::digests(&tables, &artifacts);
         let mut toolchain = crate::toolchain();
         // What a training's tables say is no more reproducible than its weights, which stand for it.
-        let trained = outcome.training.map(|trained| *trained);
-        let (rows, weights) = match &trained {
+        let beside = Beside { training: outcome.training.map(|trained| *trained), reading: outcome.reading };
+        let (rows, weights) = match &beside.training {
             Some(trained) => {
                 toolchain.extend(trained.toolchain.clone());
                 (None, Some(trained.weights))
@@ -325,7 +336,7 @@ impl Build<'_> {
                 });
             }
             if verify::check_files(there).is_empty() {
-                return Ok((there.clone(), trained));
+                return Ok((there.clone(), beside));
             }
             // The rows are the same and the files are not: the store is damaged, and here is a good copy.
             let aside = self.store.set_aside(manifest.fingerprint)?;
@@ -335,7 +346,7 @@ impl Build<'_> {
             );
             self.progress.warning(&stage.name, &text);
         }
-        Ok((self.store.publish(folder.path(), &manifest)?, trained))
+        Ok((self.store.publish(folder.path(), &manifest)?, beside))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ingest::Discovery;
 use crate::spec::{Config, Diagnostic, Pipeline, TokenizerFrom};
-use crate::stage::code_version;
+use crate::stage::{code_version, goes_on_after};
 use crate::store::{Dataset, StageRecord, Store};
 
 /// A pipeline with everything from outside looked at: the catalogue read, logs found and hashed, files hashed.
@@ -61,10 +61,11 @@ impl<'a> Prepared<'a> {
         let mut discoveries = BTreeMap::new();
         let mut files = BTreeMap::new();
         check::sources(pipeline)?;
+        let cache = Store::peek(&pipeline.store).cache();
         for (index, stage) in pipeline.stages.iter().enumerate() {
             match &stage.config {
                 Config::Ingest(config) => {
-                    let found = Discovery::of(config)?;
+                    let found = Discovery::of(config, Some(&cache))?;
                     check::recognised(pipeline, config, &found)?;
                     discoveries.insert(index, found);
                 }
@@ -247,7 +248,7 @@ pub struct Planned {
 
 /// The plan of a pipeline on a store, when a stage is `forced` or none is.
 pub fn plan(prepared: &Prepared<'_>, store: &Store, forced: Option<&str>) -> Result<Vec<Planned>> {
-    let last = store.last_build();
+    let builds = store.recent_builds();
     let mut datasets: BTreeMap<usize, Dataset> = BTreeMap::new();
     let mut planned = Vec::new();
     for &index in prepared.graph.order() {
@@ -271,12 +272,19 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store, forced: Option<&str>) -> Res
         let forced = forced == Some(stage.name.as_str());
         let Target { parts, fingerprint, dataset, damage } =
             prepared.target(index, &inputs, store, forced)?;
-        let before = last.as_ref().and_then(|build| build.stage(&stage.name));
+        let before = builds.iter().find_map(|build| build.stage(&stage.name));
         let (action, why) = match (&dataset, damage) {
             _ if forced => (Action::Run, "--force".to_owned()),
             (Some(_), None) => (Action::Reuse, "its dataset is in the store".to_owned()),
             (Some(_), Some(damage)) => (Action::Run, format!("its dataset is damaged: {damage}")),
-            (None, _) => (Action::Run, what_changed(&parts, before)),
+            (None, _) => {
+                let training = matches!(stage.config, Config::Train(_)).then(|| store.training(fingerprint));
+                let why = match training.and_then(|work| goes_on_after(&work)) {
+                    Some(step) => format!("it was interrupted, and goes on after step {step}"),
+                    None => what_changed(&parts, before),
+                };
+                (Action::Run, why)
+            }
         };
         // A stage that is run again for damage gives what its manifest says.
         datasets.extend(dataset.map(|dataset| (index, dataset)));

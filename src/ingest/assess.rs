@@ -4,14 +4,14 @@
 //! infinity, which wins under maximisation. So validity comes first, and a score is read only from what was
 //! accepted.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::json;
 use crate::catalog::Direction;
 
 /// Why a candidate is not valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// The evaluation took too long.

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use finch_core::{Digest, Kind};
 use rayon::prelude::*;
 
+use super::stat::{Known, Stamp, Stats};
 use crate::catalog::Direction;
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -40,7 +42,8 @@ impl Format {
         }
     }
 
-    fn word(self) -> &'static str {
+    /// Its name.
+    pub fn word(self) -> &'static str {
         match self {
             Self::OpenEvolveProgram => "openevolve program",
             Self::OpenEvolveTrace => "openevolve trace",
@@ -104,7 +107,7 @@ pub struct Unit {
 }
 
 /// Everything found in the sources of an ingest stage.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Discovery {
     /// Units in the order of their digests, so that the order of sources does not matter.
     pub units: Vec<Unit>,
@@ -116,11 +119,14 @@ pub struct Discovery {
     pub unsupported: BTreeSet<String>,
     /// Sources, as the spec writes them, in which nothing is a log that finch knows.
     pub empty: Vec<String>,
+    /// Digests that are remembered; what was hashed anew is in it, to be saved by whoever may write.
+    pub stats: Stats,
 }
 
 impl Discovery {
-    /// Walks all sources of an ingest stage and hashes what will be read.
-    pub fn of(stage: &Ingest) -> Result<Self> {
+    /// Walks all sources of an ingest stage and hashes what will be read, and has changed since a `cache` folder saw
+    /// it.
+    pub fn of(stage: &Ingest, cache: Option<&Path>) -> Result<Self> {
         let mut found = Self::default();
         let mut seen = BTreeSet::new();
         // A source inside another one goes first and keeps its files, in whatever order they are listed.
@@ -132,8 +138,10 @@ impl Discovery {
         entries.sort_by_key(|(real, entry)| {
             (std::cmp::Reverse(real.components().count()), real.clone(), entry.task.clone())
         });
-        for (_, entry) in entries {
-            found.walk_entry(entry, &mut seen)?;
+        let roots = entries.iter().map(|(real, _)| real.as_path());
+        found.stats = cache.map_or_else(Stats::default, |cache| Stats::open(cache, roots));
+        for (real, entry) in entries {
+            found.walk_entry(&real, entry, &mut seen)?;
         }
         found.units.sort_by_key(|unit| (unit.digest, unit.source.clone()));
         found.foreign.sort_by_key(|file| (file.digest, file.source.clone()));
@@ -152,7 +160,9 @@ impl Discovery {
         fields.finish()
     }
 
-    fn walk_entry(&mut self, entry: &SourceEntry, seen: &mut BTreeSet<PathBuf>) -> Result<()> {
+    /// Walks a source; `real` is its path without links. Below it links are not followed, so what is below it is named
+    /// without them too.
+    fn walk_entry(&mut self, real: &Path, entry: &SourceEntry, seen: &mut BTreeSet<PathBuf>) -> Result<()> {
         let mut files = Vec::new();
         let root = if entry.path.is_dir() {
             walk(&entry.path, &mut files)?;
@@ -163,14 +173,15 @@ impl Discovery {
         };
         // A folder that is listed twice, or inside another one, is read once.
         let (all, units_before) = (files.len(), self.units.len());
-        files.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+        files.retain(|path| seen.insert(real_path(path, real, &entry.path)));
 
         let unread = files.len();
 
-        let mut formats: Vec<(PathBuf, Format)> = Vec::new();
+        let mut formats: Vec<(PathBuf, Format, Seen)> = Vec::new();
         for path in files {
-            match classify(&path, &root, entry.scaffold.as_deref()) {
-                Some(format) => formats.push((path, format)),
+            let mut file = Seen::new(real_path(&path, real, &entry.path), &self.stats);
+            match classify(&path, &root, entry.scaffold.as_deref(), &mut file) {
+                Some(format) => formats.push((path, format, file)),
                 None => {
                     self.ignored += 1;
                     self.unsupported.extend(unsupported(&path).map(|folder| relative(folder, &root)));
@@ -179,13 +190,13 @@ impl Discovery {
         }
         let program_roots: BTreeSet<PathBuf> = formats
             .iter()
-            .filter(|(_, format)| *format == Format::OpenEvolveProgram)
-            .map(|(path, _)| program_root(path, &root))
+            .filter(|(_, format, _)| *format == Format::OpenEvolveProgram)
+            .map(|(path, ..)| program_root(path, &root))
             .collect();
         let mut groups: BTreeMap<(PathBuf, &'static str), Vec<LogFile>> = BTreeMap::new();
         let files: Vec<(PathBuf, LogFile)> = formats
             .into_par_iter()
-            .map(|(path, format)| {
+            .map(|(path, format, seen)| {
                 let unit_root = match format {
                     Format::OpenEvolveProgram => program_root(&path, &root),
                     Format::OpenEvolveTrace => path
@@ -203,8 +214,8 @@ impl Discovery {
                     source: relative(&path, &root),
                     in_unit: relative(&path, &unit_root),
                     format,
-                    bytes: fs::metadata(&path).map_or(0, |meta| meta.len()),
-                    digest: hash(&path, format),
+                    bytes: seen.bytes(),
+                    digest: seen.hash(&path, format, &self.stats),
                     path,
                 };
                 (unit_root, file)
@@ -239,6 +250,51 @@ impl Discovery {
     }
 }
 
+/// The path of a file that was found below a source, without links.
+fn real_path(path: &Path, real: &Path, entry: &Path) -> PathBuf {
+    match path.strip_prefix(entry) {
+        Ok(inside) if !inside.as_os_str().is_empty() => real.join(inside),
+        _ => real.to_path_buf(),
+    }
+}
+
+/// A file as it was found: where it really lies, its stamp, and what is remembered of it.
+struct Seen {
+    real: PathBuf,
+    stamp: Option<Stamp>,
+    known: Option<Known>,
+    trace: Option<bool>,
+}
+
+impl Seen {
+    fn new(real: PathBuf, stats: &Stats) -> Self {
+        let stamp = fs::symlink_metadata(&real).ok().map(|meta| Stamp::of(&meta));
+        let known = stamp.and_then(|stamp| stats.known(&real, stamp));
+        Self { real, stamp, known, trace: known.and_then(|known| known.trace) }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.stamp.map_or(0, |stamp| stamp.bytes)
+    }
+
+    fn is_trace(&mut self, path: &Path) -> bool {
+        *self.trace.get_or_insert_with(|| is_trace(path))
+    }
+
+    /// The file's digest; remembered anew where it had to be computed.
+    fn hash(&self, path: &Path, format: Format, stats: &Stats) -> Option<Digest> {
+        if let Some(known) = self.known.filter(|known| known.trace == self.trace) {
+            return with_log(path, format, known.digest);
+        }
+        let began = SystemTime::now();
+        let digest = plain(path)?;
+        if let Some(stamp) = self.stamp {
+            stats.add(&self.real, stamp, Known { digest, trace: self.trace }, began);
+        }
+        with_log(path, format, digest)
+    }
+}
+
 fn missing(entry: &SourceEntry) -> Error {
     Error::Source {
         path: entry.given.clone(),
@@ -265,7 +321,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// What a file is; `None` for a file that holds no records.
-fn classify(path: &Path, root: &Path, scaffold: Option<&str>) -> Option<Format> {
+fn classify(path: &Path, root: &Path, scaffold: Option<&str>, file: &mut Seen) -> Option<Format> {
     let name = path.file_name()?.to_string_lossy();
     let folder =
         path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy()).unwrap_or_default();
@@ -283,7 +339,7 @@ fn classify(path: &Path, root: &Path, scaffold: Option<&str>) -> Option<Format> 
     if !has(&[".json", ".jsonl", ".jsonl.gz"]) {
         return None;
     }
-    if is_trace(path) {
+    if file.is_trace(path) {
         return Some(wanted(Format::OpenEvolveTrace));
     }
     // Files of a known layout that repeat or summarise what the records say. Only names below the source count.
@@ -361,12 +417,16 @@ fn relative(path: &Path, root: &Path) -> String {
 
 /// A file's digest; a database's covers its write-ahead log, which may hold everything.
 pub(super) fn hash(path: &Path, format: Format) -> Option<Digest> {
-    let plain = |path: &Path| {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(fs::File::open(path).ok()?).ok()?;
-        Some(Digest::from_bytes(*hasher.finalize().as_bytes()))
-    };
-    let main = plain(path)?;
+    with_log(path, format, plain(path)?)
+}
+
+fn plain(path: &Path) -> Option<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(fs::File::open(path).ok()?).ok()?;
+    Some(Digest::from_bytes(*hasher.finalize().as_bytes()))
+}
+
+fn with_log(path: &Path, format: Format, main: Digest) -> Option<Digest> {
     if format != Format::ShinkaDatabase {
         return Some(main);
     }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use finch_core::{Digest, Kind};
+use finch_core::{Digest, Kind, answer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::assess::Failure;
@@ -11,7 +12,7 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 
 /// A program as a record refers to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramRef {
     /// Digest of the canonical text.
     pub id: Digest,
@@ -19,8 +20,11 @@ pub struct ProgramRef {
     pub raw: Digest,
 }
 
-/// One mention of a candidate.
-#[derive(Clone, Debug, Default)]
+/// How an answer edits a program: one of [`answer::OPERATORS`].
+pub type Operator = &'static str;
+
+/// One mention of a candidate. Serialized, it is what [`super::parsed`] keeps: all but where the file lies.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The scaffold's own id.
     pub native_id: String,
@@ -50,6 +54,7 @@ pub struct Record {
     /// The evaluator's messages.
     pub feedback: Option<Digest>,
     /// Evaluation time.
+    #[serde(with = "bits")]
     pub eval_seconds: Option<f64>,
     /// Microseconds since 1970.
     pub created_at: Option<i64>,
@@ -62,20 +67,24 @@ pub struct Record {
     /// The model's answer after the thinking.
     pub response: Option<Digest>,
     /// How the answer edits the parent, by content.
-    pub operator: Option<&'static str>,
+    #[serde(deserialize_with = "operator")]
+    pub operator: Option<Operator>,
     /// The model that answered.
     pub model: Option<String>,
     /// Its temperature.
+    #[serde(with = "bits")]
     pub temperature: Option<f64>,
     /// Tokens, as the log counts them.
     pub prompt_tokens: Option<i64>,
     /// Tokens, as the log counts them.
     pub completion_tokens: Option<i64>,
     /// US dollars, as the log states them.
+    #[serde(with = "bits")]
     pub cost: Option<f64>,
     /// Other candidates that the prompt showed.
     pub inspirations: Vec<String>,
     /// The file, relative to the source entry.
+    #[serde(skip)]
     pub source: String,
     /// Byte offset or row id in it.
     pub offset: u64,
@@ -84,9 +93,10 @@ pub struct Record {
 }
 
 /// A record that could not be read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quarantined {
     /// What is wrong, as a code.
+    #[serde(with = "code_word")]
     pub code: Code,
     /// What is wrong, in words.
     pub reason: String,
@@ -95,6 +105,7 @@ pub struct Quarantined {
     /// Its first bytes.
     pub excerpt: String,
     /// The file, relative to the source entry.
+    #[serde(skip)]
     pub source: String,
     /// Byte offset or row id in it.
     pub offset: u64,
@@ -103,7 +114,7 @@ pub struct Quarantined {
 }
 
 /// Everything that one file yields.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileLog {
     /// Mentions of candidates.
     pub records: Vec<Record>,
@@ -173,4 +184,41 @@ pub(super) fn changed(file: &LogFile) -> Error {
 pub(super) fn micros(seconds: f64) -> Option<i64> {
     let micros = seconds * 1e6;
     (micros.is_finite() && micros.abs() < 9e18).then_some(micros.round() as i64)
+}
+
+/// One of the words that [`answer::operator`] gives.
+fn operator<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Operator>, D::Error> {
+    let Some(word) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let known = answer::OPERATORS.into_iter().find(|known| *known == word);
+    known.map(Some).ok_or_else(|| serde::de::Error::custom(format!("`{word}` is no operator")))
+}
+
+/// Numbers by their bits: JSON has no word for those that are none.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(number: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        number.map(f64::to_bits).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(f64::from_bits))
+    }
+}
+
+/// Codes by their words, such as `F0301`.
+mod code_word {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::code::Code;
+
+    pub(super) fn serialize<S: Serializer>(code: &Code, to: S) -> Result<S::Ok, S::Error> {
+        code.to_string().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Code, D::Error> {
+        let word = String::deserialize(from)?;
+        Code::named(&word).ok_or_else(|| D::Error::custom(format!("`{word}` is no code")))
+    }
 }

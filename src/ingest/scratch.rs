@@ -1,4 +1,5 @@
-//! Where long texts go while logs are read: a temporary file, each text once.
+//! Where long texts go while logs are read: a file, each text once. Beside it what each log file said, for
+//! [`super::parsed`].
 //!
 //! Readers run on all threads and hand over every program and prompt as soon as they see it, so memory holds
 //! ids and scalars only. The order of arrival does not matter: the final tables are sorted by id.
@@ -8,17 +9,25 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Int64Builder, RecordBatch, StringBuilder};
+use arrow::array::{AsArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use finch_core::canon::{canonical, program_id, text_id};
+use finch_core::shard::read;
 use finch_core::{Digest, Error};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::language::language;
-use super::record::ProgramRef;
+use super::record::{FileLog, ProgramRef, Quarantined, Record};
 use crate::error::Result;
+
+/// The file of programs.
+pub const PROGRAMS: &str = "programs.parquet";
+/// The file of other texts.
+pub const TEXTS: &str = "texts.parquet";
+/// The file of what each log file said.
+pub const LOGS: &str = "logs.parquet";
 
 /// Bytes of text that are collected before they are written.
 const FLUSH_BYTES: usize = 8 << 20;
@@ -28,7 +37,14 @@ pub struct Scratch {
     folder: PathBuf,
     programs: Mutex<Sheet<(Digest, String)>>,
     texts: Mutex<Sheet<Digest>>,
+    logs: Mutex<Sheet<Digest>>,
 }
+
+/// Takes the texts and the numbers of a row.
+type Take<'a> = &'a mut dyn FnMut(&[&str], &[i64]) -> Result<()>;
+
+/// Records of a file that are one row of its sheet.
+const RECORDS_A_ROW: usize = 500;
 
 impl Scratch {
     /// Scratch files in a folder, which must exist.
@@ -37,12 +53,9 @@ impl Scratch {
         let texts = ["text_id", "text"];
         Ok(Self {
             folder: folder.to_path_buf(),
-            programs: Mutex::new(Sheet::create(
-                folder.join("programs.parquet"),
-                &programs,
-                &["bytes", "lines"],
-            )?),
-            texts: Mutex::new(Sheet::create(folder.join("texts.parquet"), &texts, &[])?),
+            programs: Mutex::new(Sheet::create(folder.join(PROGRAMS), &programs, &["bytes", "lines"])?),
+            texts: Mutex::new(Sheet::create(folder.join(TEXTS), &texts, &[])?),
+            logs: Mutex::new(Sheet::create(folder.join(LOGS), &["key", "log"], &["part", "parts"])?),
         })
     }
 
@@ -79,12 +92,82 @@ impl Scratch {
         Ok(Some(id))
     }
 
-    /// Ends writing; returns the files of programs and of texts.
-    pub fn finish(self) -> Result<(PathBuf, PathBuf)> {
-        let programs = self.programs.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
-        let texts = self.texts.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
-        Ok((programs, texts))
+    /// Keeps what a file said, under the key of its content.
+    pub fn log(&self, key: Digest, log: &FileLog) -> Result<()> {
+        let parts = log.records.len().div_ceil(RECORDS_A_ROW).max(1);
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !logs.is_new(key) {
+            return Ok(());
+        }
+        for part in 0..parts {
+            let records = log.records.iter().skip(part * RECORDS_A_ROW).take(RECORDS_A_ROW).collect();
+            let rest = part == 0;
+            let part_of = LogPart {
+                records,
+                quarantined: if rest { &log.quarantined } else { &[] },
+                replaced: if rest { log.replaced } else { 0 },
+            };
+            let text = serde_json::to_string(&part_of)
+                .map_err(|source| Error::Manifest { path: self.folder.join(LOGS), source })?;
+            logs.add(&[&key.to_string(), &text], &[part as i64, parts as i64])?;
+        }
+        Ok(())
     }
+
+    /// Adds what another scratch folder holds, as far as it is new.
+    pub(super) fn add_pack(&self, pack: &Path) -> Result<()> {
+        let each = |file: &str, take: Take<'_>| -> Result<()> {
+            let path = pack.join(file);
+            for batch in read(&path)? {
+                let batch =
+                    batch.map_err(|source| Error::Arrow { table: path.display().to_string(), source })?;
+                let texts: Vec<&StringArray> =
+                    batch.columns().iter().filter_map(|column| column.as_string_opt()).collect();
+                let numbers: Vec<&Int64Array> =
+                    batch.columns().iter().filter_map(|column| column.as_primitive_opt()).collect();
+                for row in 0..batch.num_rows() {
+                    let texts: Vec<&str> = texts.iter().map(|column| column.value(row)).collect();
+                    let numbers: Vec<i64> = numbers.iter().map(|column| column.value(row)).collect();
+                    take(&texts, &numbers)?;
+                }
+            }
+            Ok(())
+        };
+        let id = |text: &str| text.parse::<Digest>().unwrap_or_else(|_| text_id(text));
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        each(PROGRAMS, &mut |texts, numbers| match programs.is_new((id(texts[0]), texts[1].to_owned())) {
+            true => programs.add(texts, numbers),
+            false => Ok(()),
+        })?;
+        let mut all = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        each(TEXTS, &mut |texts, numbers| match all.is_new(id(texts[0])) {
+            true => all.add(texts, numbers),
+            false => Ok(()),
+        })?;
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        // The parts of a log follow each other; the first one decides for the rest.
+        let mut taken = false;
+        each(LOGS, &mut |texts, numbers| {
+            taken = if numbers[0] == 0 { logs.is_new(id(texts[0])) } else { taken };
+            if taken { logs.add(texts, numbers) } else { Ok(()) }
+        })
+    }
+
+    /// Ends writing. The files are [`PROGRAMS`], [`TEXTS`] and [`LOGS`] in the folder.
+    pub fn finish(self) -> Result<()> {
+        self.programs.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
+        self.texts.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
+        self.logs.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
+        Ok(())
+    }
+}
+
+/// A part of a [`FileLog`], in its form.
+#[derive(serde::Serialize)]
+struct LogPart<'a> {
+    records: Vec<&'a Record>,
+    quarantined: &'a [Quarantined],
+    replaced: u64,
 }
 
 /// One scratch table: text columns, then whole-number columns.
@@ -156,10 +239,10 @@ impl<K: Eq + std::hash::Hash> Sheet<K> {
             .map_err(|source| Error::Parquet { path: self.path.clone(), source }.into())
     }
 
-    fn finish(mut self) -> Result<PathBuf> {
+    fn finish(mut self) -> Result<()> {
         self.flush()?;
         let path = self.path;
-        self.writer.close().map_err(|source| Error::Parquet { path: path.clone(), source })?;
-        Ok(path)
+        self.writer.close().map_err(|source| Error::Parquet { path, source })?;
+        Ok(())
     }
 }

@@ -39,5 +39,5 @@ pub(super) fn run(config: &Dedup, context: &Context<'_>, draft: &mut Draft) -> R
         reasons: [("duplicate".to_owned(), removed)].into(),
         ..Counts::default()
     };
-    Ok(Outcome { row_table: "transitions", counts, warnings: vec![], training: None })
+    Ok(Outcome { row_table: "transitions", counts, warnings: vec![], training: None, reading: None })
 }

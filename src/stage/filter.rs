@@ -52,7 +52,7 @@ pub(super) fn run(config: &Filter, context: &Context<'_>, draft: &mut Draft) -> 
         warnings.push("the filter removed nothing".to_owned());
     }
     draft.pass_on(&context.inputs[0], &["removed", "quarantine"]);
-    Ok(Outcome { row_table: "transitions", counts, warnings, training: None })
+    Ok(Outcome { row_table: "transitions", counts, warnings, training: None, reading: None })
 }
 
 /// Every transition with whether it satisfies the condition and its place within its task.

@@ -36,5 +36,5 @@ pub(super) fn run(config: &Label, context: &Context<'_>, draft: &mut Draft) -> R
     } else {
         vec![]
     };
-    Ok(Outcome { row_table: "transitions", counts, warnings, training: None })
+    Ok(Outcome { row_table: "transitions", counts, warnings, training: None, reading: None })
 }

@@ -28,12 +28,12 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::spec::{Config, Pipeline, Stage};
 use crate::sql::{Engine, Session, Width};
-use crate::store::{Dataset, Draft, Store, TrainingRecord};
+use crate::store::{Dataset, Draft, ReadingRecord, Store, TrainingRecord};
 
 pub use filter::DEFAULT_CONDITION;
 pub(crate) use filter::judged;
 pub(crate) use sql::{storable, trimmed};
-pub(crate) use train::find_trainer;
+pub(crate) use train::{find_trainer, goes_on_after};
 
 /// What a stage can see.
 pub struct Context<'a> {
@@ -71,6 +71,8 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// What a training made besides tables.
     pub training: Option<Box<Trained>>,
+    /// What an ingest stage had to read.
+    pub reading: Option<ReadingRecord>,
 }
 
 /// What a training made besides tables.

@@ -87,7 +87,7 @@ pub(super) fn run(config: &Pack, context: &Context<'_>, draft: &mut Draft) -> Re
         ]),
         ..Counts::default()
     };
-    Ok(Outcome { row_table: "packs", counts, warnings: vec![], training: None })
+    Ok(Outcome { row_table: "packs", counts, warnings: vec![], training: None, reading: None })
 }
 
 /// Finds the packs of every split, in the order of their ids.

@@ -91,7 +91,7 @@ pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> 
         return Err(context.error(Code::EmptyOutput, "no transition could be rendered", Some(hint)));
     }
     draft.pass_on(&context.inputs[0], &["removed", "quarantine"]);
-    Ok(Outcome { row_table: "examples", counts, warnings: vec![], training: None })
+    Ok(Outcome { row_table: "examples", counts, warnings: vec![], training: None, reading: None })
 }
 
 fn steps(batch: &RecordBatch) -> Vec<Step> {

@@ -115,7 +115,7 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     if !counts.reasons.contains_key("train") && counts.input > 0 {
         warnings.push("no transition is left for training".to_owned());
     }
-    Ok(Outcome { row_table: "transitions", counts, warnings, training: None })
+    Ok(Outcome { row_table: "transitions", counts, warnings, training: None, reading: None })
 }
 
 /// How many transitions leak, and between which tasks, for a message.

@@ -44,7 +44,7 @@ pub(super) fn run(config: &Sql, context: &Context<'_>, draft: &mut Draft) -> Res
         Some("transitions") => "transitions",
         _ => "",
     };
-    Ok(Outcome { row_table, counts, warnings: vec![], training: None })
+    Ok(Outcome { row_table, counts, warnings: vec![], training: None, reading: None })
 }
 
 fn row_count(dataset: &crate::store::Dataset) -> u64 {

@@ -38,7 +38,7 @@ pub(super) fn run(config: &spec::Tokenizer, context: &Context<'_>, draft: &mut D
     {
         warnings.push(format!("the texts gave {entries} tokens only, of {vocabulary} that were asked for"));
     }
-    Ok(Outcome { row_table: "", counts, warnings, training: None })
+    Ok(Outcome { row_table: "", counts, warnings, training: None, reading: None })
 }
 
 /// Trains on every distinct text of the train rows; returns the number of texts.

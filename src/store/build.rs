@@ -72,6 +72,19 @@ pub struct StageRecord {
     /// How a training went; only where one ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,
+    /// What an ingest stage read and what it knew already; only where one ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<ReadingRecord>,
+}
+
+/// How much of the logs had to be read. It depends on what the store remembers, so no manifest may hold it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadingRecord {
+    /// Files that were read.
+    pub files_read: u64,
+    /// Files that had been read before, by an earlier build or under another name.
+    pub files_known: u64,
 }
 
 /// What a training's manifest must not hold: clocks, and what depends on whether it was resumed.
@@ -175,9 +188,13 @@ impl Store {
         Ok(files)
     }
 
-    /// The newest build, finished or not, if its record can be read: it only tells what changed since.
-    pub fn last_build(&self) -> Option<BuildRecord> {
-        self.build_files().ok()?.last().and_then(|path| read(path).ok())
+    /// The newest builds, finished or not, the newest first; they only tell what changed since, so a record that
+    /// cannot be read is passed over.
+    pub fn recent_builds(&self) -> Vec<BuildRecord> {
+        /// A stage that none of so many builds came to is as good as new.
+        const RECENT: usize = 20;
+        let files = self.build_files().unwrap_or_default();
+        files.iter().rev().take(RECENT).filter_map(|path| read(path).ok()).collect()
     }
 
     /// The newest finished build of a pipeline, or of any. One of a whole spec comes before one of `--only`.

@@ -5,6 +5,7 @@
 //! builds/<time>-<digest>.json
 //! latest/<table> -> ../datasets/<fingerprint>/<table>      for people and other tools
 //! tmp/<host>-<process>-<random>/                                  what is being written
+//! cache/{stat.sqlite,parsed/}                                     what was learned of sources, to be forgotten at will
 //! training/<fingerprint>/                                         a training's config, log, and what it resumes from
 //! ```
 //!
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use finch_core::shard::sync_folder;
 use finch_core::{Digest, manifest};
 
-pub use build::{BuildRecord, Decision, StageRecord, TrainingRecord};
+pub use build::{BuildRecord, Decision, ReadingRecord, StageRecord, TrainingRecord};
 pub use dataset::{Dataset, Draft};
 
 use crate::code::Code;
@@ -166,6 +167,11 @@ impl Store {
     /// The work folder of a training. It outlives a build that was killed: the next one resumes from it.
     pub fn training(&self, fingerprint: Digest) -> PathBuf {
         self.root.join("training").join(fingerprint.to_string())
+    }
+
+    /// Where what was learned of sources is kept. It is advice: without it, more is read.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
     }
 
     /// A place to write a dataset to; removed when dropped.

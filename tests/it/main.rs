@@ -7,6 +7,7 @@ mod bad_input;
 mod datasets;
 mod demo;
 mod house;
+mod incremental;
 mod pack;
 mod project;
 mod query;

@@ -4,6 +4,7 @@
 //! in memory, long texts are not.
 
 mod judge;
+mod reading;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -12,17 +13,17 @@ use std::path::PathBuf;
 use arrow::array::{AsArray, BooleanArray};
 use finch_core::manifest::Counts;
 use finch_core::{Digest, Kind, sample};
-use rayon::prelude::*;
 use serde_json::{Map, Value};
 
+use self::reading::Reading;
 use super::{Context, Outcome, Removed};
 use crate::catalog::Direction;
 use crate::code::Code;
 use crate::contract::{Contract, conform};
 use crate::error::{Error, Result};
 use crate::ingest::assess::{self, Failure, Objective};
-use crate::ingest::unite::{self, Run, UnitRecords};
-use crate::ingest::{Discovery, LogFile, Quarantined, Record, Scratch, read_file};
+use crate::ingest::unite::{self, Run};
+use crate::ingest::{Discovery, Quarantined, Record, scratch};
 use crate::spec::Ingest;
 use crate::sql::Width;
 use crate::store::Draft;
@@ -44,10 +45,8 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
             code: Code::NothingRecognised,
         });
     }
-    let folder = context.store.scratch()?;
-    let scratch = Scratch::create(folder.path())?;
-    let (units, mut quarantined, replaced) = read(discovery, &scratch)?;
-    let (programs, texts) = scratch.finish()?;
+    let Reading { units, mut quarantined, replaced, packs, record: reading } =
+        reading::read(discovery, context)?;
     let read: u64 = units.iter().flat_map(|unit| &unit.records).filter(|record| !record.stub).count() as u64;
 
     let runs = unite::unite(units);
@@ -98,8 +97,9 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
     removed.sort_by(|a, b| a.record_id.cmp(&b.record_id));
     draft.write_rows("removed", &[], &removed)?;
     draft.write_rows("quarantine", &[], &quarantine_rows(quarantined))?;
-    tables.write(context, draft, programs, texts)?;
-    Ok(Outcome { row_table: "transitions", counts, warnings, training: None })
+    tables.write(context, draft, &packs.folders())?;
+    packs.tidy(context)?;
+    Ok(Outcome { row_table: "transitions", counts, warnings, training: None, reading: Some(reading) })
 }
 
 /// The sources as the spec writes them.
@@ -125,35 +125,6 @@ fn not_read(discovery: &Discovery, counts: &Counts) -> Vec<String> {
         }
     }
     warnings
-}
-
-/// Reads all files on all threads; the records keep the order of units, whatever thread was faster.
-fn read(discovery: &Discovery, scratch: &Scratch) -> Result<(Vec<UnitRecords>, Vec<Quarantined>, u64)> {
-    let files: Vec<(Option<usize>, &LogFile)> = discovery
-        .units
-        .iter()
-        .enumerate()
-        .flat_map(|(unit, found)| found.files.iter().map(move |file| (Some(unit), file)))
-        .chain(discovery.foreign.iter().map(|file| (None, file)))
-        .collect();
-    let logs = files
-        .into_par_iter()
-        .map(|(unit, file)| Ok((unit, read_file(file, scratch)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let mut units: Vec<UnitRecords> = discovery
-        .units
-        .iter()
-        .map(|unit| UnitRecords { scaffold: unit.scaffold, records: Vec::new() })
-        .collect();
-    let (mut quarantined, mut replaced) = (Vec::new(), 0);
-    for (unit, log) in logs {
-        replaced += log.replaced;
-        if let Some(unit) = unit {
-            units[unit].records.extend(log.records);
-        }
-        quarantined.extend(log.quarantined);
-    }
-    Ok((units, quarantined, replaced))
 }
 
 fn without_program(record: &Record) -> Quarantined {
@@ -364,13 +335,7 @@ impl Tables {
         (programs, feedback.chain(of_steps).filter_map(digest).collect())
     }
 
-    fn write(
-        mut self,
-        context: &Context<'_>,
-        draft: &mut Draft,
-        programs: PathBuf,
-        texts: PathBuf,
-    ) -> Result<()> {
+    fn write(mut self, context: &Context<'_>, draft: &mut Draft, packs: &[PathBuf]) -> Result<()> {
         self.runs.sort_by(|a, b| a.run_id.cmp(&b.run_id));
         self.candidates.sort_by(|a, b| a.candidate_id.cmp(&b.candidate_id));
         self.transitions.sort_by(|a, b| a.transition_id.cmp(&b.transition_id));
@@ -382,9 +347,11 @@ impl Tables {
         draft.write_rows("objectives", &[], &objectives)?;
 
         let session = context.engine.session(Width::Wide);
-        for (name, path) in [("programs", programs), ("texts", texts)] {
-            let columns = arrow::array::RecordBatchReader::schema(&finch_core::shard::read(&path)?);
-            session.bind(Some("scratch"), name, &[path], columns, &[])?;
+        for (name, file) in [("programs", scratch::PROGRAMS), ("texts", scratch::TEXTS)] {
+            let files: Vec<PathBuf> = packs.iter().map(|pack| pack.join(file)).collect();
+            let Some(first) = files.first() else { continue };
+            let columns = arrow::array::RecordBatchReader::schema(&finch_core::shard::read(first)?);
+            session.bind(Some("scratch"), name, &files, columns, &[])?;
         }
         let (programs, texts) = self.used();
         for (name, query, used) in [("programs", PROGRAMS, programs), ("texts", TEXTS, texts)] {

@@ -1,0 +1,160 @@
+//! Reading the logs of a discovery: what the store remembers by content, and the rest from the files.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use finch_core::Digest;
+use rayon::prelude::*;
+
+use super::super::{Context, code_version};
+use crate::error::Result;
+use crate::ingest::unite::UnitRecords;
+use crate::ingest::{Discovery, FileLog, Format, LogFile, Parsed, Quarantined, Scratch, parsed, read_file};
+use crate::store::ReadingRecord;
+
+/// What all logs say.
+pub(super) struct Reading {
+    /// Records by unit, in the order of units, whatever thread was faster.
+    pub(super) units: Vec<UnitRecords>,
+    /// What could not be read.
+    pub(super) quarantined: Vec<Quarantined>,
+    /// Characters that were no text.
+    pub(super) replaced: u64,
+    /// Where the programs and texts are.
+    pub(super) packs: Packs,
+    /// How much was read.
+    pub(super) record: ReadingRecord,
+}
+
+/// The folders that hold programs and texts, kept until they are used.
+pub(super) struct Packs {
+    cache: Parsed,
+    known: Vec<PathBuf>,
+    damaged: Vec<PathBuf>,
+    new: Option<PathBuf>,
+    /// Holds what was read when the cache would not take it.
+    _scratch: tempfile::TempDir,
+}
+
+impl Packs {
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        self.known.iter().chain(&self.new).cloned().collect()
+    }
+
+    /// Makes many packs one. A cache that cannot be tidied is one all the same.
+    pub(super) fn tidy(self, context: &Context<'_>) -> Result<()> {
+        let folder = context.store.scratch()?;
+        if let Err(error) = self.cache.tidy(&self.known, &self.damaged, folder.path()) {
+            context
+                .progress
+                .warning(&context.stage.name, &format!("what is known of logs was not tidied: {error}"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads all files that the store does not know, on all threads. When somebody asks for an end, what was read by then
+/// is remembered.
+pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Reading> {
+    let version = code_version("ingest");
+    let files: Vec<(Option<usize>, &LogFile, Option<Digest>)> = discovery
+        .units
+        .iter()
+        .enumerate()
+        .flat_map(|(unit, found)| found.files.iter().map(move |file| (Some(unit), file)))
+        .chain(discovery.foreign.iter().map(|file| (None, file)))
+        .map(|(unit, file)| (unit, file, parsed::key(file, version)))
+        .collect();
+    let cache = Parsed::open(&context.store.cache())?;
+    let wanted: HashSet<Digest> = files.iter().filter_map(|(.., key)| *key).collect();
+    let known = cache.find(&wanted, |text| context.progress.warning(&context.stage.name, &text));
+
+    let folder = context.store.scratch()?;
+    let scratch = Scratch::create(folder.path())?;
+    let stopped = AtomicBool::new(false);
+    let fresh: Vec<Option<FileLog>> = files
+        .par_iter()
+        .map(|(_, file, key)| {
+            if key.is_some_and(|key| known.logs.contains_key(&key)) || stopped.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            if context.interrupt.asked().is_some() {
+                stopped.store(true, Ordering::Relaxed);
+                return Ok(None);
+            }
+            let log = read_file(file, &scratch)?;
+            if let Some(key) = key {
+                scratch.log(*key, &log)?;
+            }
+            Ok(Some(log))
+        })
+        .collect::<Result<_>>()?;
+    scratch.finish()?;
+    // Foreign files are listed and not read.
+    let logs = files.iter().filter(|(_, file, _)| file.format != Format::Foreign).count() as u64;
+    let read = files
+        .iter()
+        .zip(&fresh)
+        .filter(|((_, file, _), log)| log.is_some() && file.format != Format::Foreign);
+    let read = read.count() as u64;
+    let new = (read > 0 || known.packs.is_empty()).then(|| match cache.keep(folder.path()) {
+        Ok(kept) => kept,
+        Err(error) => {
+            let text = format!("what was read is not remembered: {error}");
+            context.progress.warning(&context.stage.name, &text);
+            folder.path().to_path_buf()
+        }
+    });
+    context.interrupt.check()?;
+
+    let record = ReadingRecord { files_read: read, files_known: logs - read };
+    let mut units: Vec<UnitRecords> = discovery
+        .units
+        .iter()
+        .map(|unit| UnitRecords { scaffold: unit.scaffold, records: Vec::new() })
+        .collect();
+    let (mut quarantined, mut replaced) = (Vec::new(), 0);
+    let mut left = uses(&files);
+    let mut known_logs = known.logs;
+    for ((unit, file, key), fresh) in files.iter().zip(fresh) {
+        let log = match (fresh, key) {
+            (Some(log), _) => log,
+            (None, Some(key)) => from_cache(&mut known_logs, &mut left, *key, &file.source),
+            (None, None) => FileLog::default(),
+        };
+        replaced += log.replaced;
+        quarantined.extend(log.quarantined);
+        if let Some(unit) = unit {
+            units[*unit].records.extend(log.records);
+        }
+    }
+    let packs = Packs { cache, known: known.packs, damaged: known.damaged, new, _scratch: folder };
+    Ok(Reading { units, quarantined, replaced, packs, record })
+}
+
+/// How many files have each key: a log that lies in two places is two mentions.
+fn uses(files: &[(Option<usize>, &LogFile, Option<Digest>)]) -> HashMap<Digest, u64> {
+    let mut uses = HashMap::new();
+    for key in files.iter().filter_map(|(.., key)| *key) {
+        *uses.entry(key).or_default() += 1;
+    }
+    uses
+}
+
+/// A remembered log, as if it had been read from this file.
+fn from_cache(
+    logs: &mut HashMap<Digest, FileLog>,
+    left: &mut HashMap<Digest, u64>,
+    key: Digest,
+    source: &str,
+) -> FileLog {
+    let uses = left.entry(key).or_insert(1);
+    *uses = uses.saturating_sub(1);
+    // The last one takes it; the others need a copy.
+    let log = if *uses == 0 { logs.remove(&key) } else { logs.get(&key).cloned() };
+    let mut log = log.unwrap_or_default();
+    log.records.iter_mut().for_each(|record| source.clone_into(&mut record.source));
+    log.quarantined.iter_mut().for_each(|bad| source.clone_into(&mut bad.source));
+    log
+}
