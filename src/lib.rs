@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod contract;
+pub mod diff;
 pub mod engine;
 pub mod error;
 pub mod evaluation;

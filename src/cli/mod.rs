@@ -2,6 +2,7 @@
 //!
 //! Nothing here computes a row. Exit codes: 0 fine, 1 the checks found something, 2 usage or spec, 3 environment.
 
+mod diff;
 mod init;
 mod inspect;
 mod output;
@@ -48,6 +49,8 @@ enum Command {
     Verify(store::Verify),
     /// List past builds
     Builds(store::Builds),
+    /// Say what differs between two builds: stages, parameters, columns, rows; exit 1 when anything does
+    Diff(diff::Diff),
     /// Say what an error code means
     Explain(store::Explain),
 }
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Path(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Builds(command) => command.run(),
+        Command::Diff(command) => command.run(),
         Command::Explain(command) => command.run(),
     };
     match result {

@@ -18,7 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::spec;
 use crate::sql::format::Format;
-use crate::sql::{Engine, views};
+use crate::sql::{Engine, meta, views};
 use crate::store::Store;
 
 #[derive(Args)]
@@ -68,11 +68,20 @@ impl Query {
             let (store, folder) = ingest(&self.logs, self.tasks.as_deref(), budget)?;
             (store, Some(folder))
         };
-        let build = store.latest_build(pipeline.as_deref())?;
+        // What finch says of builds is there also when none of them finished.
+        let build = match store.latest_build(pipeline.as_deref()) {
+            Err(error) if error.code() == Code::NothingBuilt && meta::named(&text) => None,
+            found => Some(found?),
+        };
         let scratch = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
         let engine = Engine::new(budget.threads, budget.memory, scratch.path())?;
         let session = engine.session(views::Needed::by(&text).width());
-        views::bind_build(&session, &store, &build, &text)?;
+        if let Some(build) = &build {
+            views::bind_build(&session, &store, build, &text)?;
+        }
+        if build.is_none_or(|build| build.stage(meta::SCHEMA).is_none()) {
+            meta::bind(&session, &store, &text)?;
+        }
         if self.explain {
             print(&session.explain(&text)?)?;
             return Ok(ExitCode::SUCCESS);

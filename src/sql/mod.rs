@@ -6,6 +6,8 @@
 //! written by [`finch_core::shard`].
 
 pub mod format;
+pub mod meta;
+mod row_digest;
 pub mod views;
 
 use std::collections::BTreeSet;
@@ -104,6 +106,12 @@ impl Engine {
     /// A session whose plans have one partition, so that even sums of floats have one order.
     pub fn single(&self, width: Width) -> Session<'_> {
         self.with_partitions(width, 1)
+    }
+
+    /// A session whose joins merge sorted rows and spill at every memory limit; with one partition, a join would hold a
+    /// whole side.
+    pub fn merging(&self, width: Width) -> Session<'_> {
+        self.with_partitions(width, self.partitions.max(2))
     }
 
     fn with_partitions(&self, width: Width, partitions: usize) -> Session<'_> {

@@ -197,6 +197,62 @@ impl Store {
         files.iter().rev().take(RECENT).filter_map(|path| read(path).ok()).collect()
     }
 
+    /// A build by name: its id, a beginning of it that no other build shares, `latest`, or `previous`, the finished
+    /// build before that one. The last two are of a pipeline, or of any.
+    pub fn build(&self, name: &str, pipeline: Option<&str>) -> Result<BuildRecord> {
+        match name {
+            "latest" => return self.latest_build(pipeline),
+            "previous" => return self.previous_build(pipeline),
+            _ => {}
+        }
+        let files = self.build_files()?;
+        let id = |path: &PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let ids: Vec<String> = files.iter().filter_map(id).collect();
+        let found: Vec<usize> = (0..ids.len())
+            .filter(|&at| ids[at] == name || (!name.is_empty() && ids[at].starts_with(name)))
+            .collect();
+        let exact = found.iter().copied().find(|&at| ids[at] == name);
+        match (exact, found.as_slice()) {
+            (Some(at), _) | (None, &[at]) => read(&files[at]),
+            (None, []) => Err(Error::Usage(format!(
+                "the store `{}` has no build `{}`; `finch builds` lists them{}",
+                self.root.display(),
+                name.escape_debug(),
+                ids.last().map_or(String::new(), |newest| format!(", the newest is `{newest}`"))
+            ))),
+            (None, several) => Err(Error::Usage(format!(
+                "{} builds begin with `{name}`, among them `{}` and `{}`",
+                several.len(),
+                ids[several[0]],
+                ids[several[several.len() - 1]]
+            ))),
+        }
+    }
+
+    /// The finished build before [`Store::latest_build`]; of whole specs, where that one is of a whole spec.
+    fn previous_build(&self, pipeline: Option<&str>) -> Result<BuildRecord> {
+        let latest = self.latest_build(pipeline)?;
+        for path in self.build_files()?.iter().rev() {
+            let build = read(path)?;
+            if build.status == "ok"
+                && build.build_id < latest.build_id
+                && (build.only.is_none() || latest.only.is_some())
+                && pipeline.is_none_or(|name| build.pipeline == name)
+            {
+                return Ok(build);
+            }
+        }
+        Err(Error::Store {
+            reason: format!(
+                "the store `{}` holds one finished build, `{}`, and none before it",
+                self.root.display(),
+                latest.build_id
+            ),
+            code: Code::NothingBuilt,
+            hint: Some("`finch builds` lists all, also those that did not finish".to_owned()),
+        })
+    }
+
     /// The newest finished build of a pipeline, or of any. One of a whole spec comes before one of `--only`.
     pub fn latest_build(&self, pipeline: Option<&str>) -> Result<BuildRecord> {
         let mut partial = None;

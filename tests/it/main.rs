@@ -6,8 +6,10 @@
 mod bad_input;
 mod datasets;
 mod demo;
+mod diff;
 mod house;
 mod incremental;
+mod meta;
 mod pack;
 mod project;
 mod query;
