@@ -110,7 +110,7 @@ fn table(found: &TableDiff) -> Vec<String> {
         _ => String::new(),
     };
     let key = if found.key.is_none() { ", matched by no key: it is another one now" } else { "" };
-    let mut lines = vec![format!("table {}: {rows}{}{key}", found.table, numbers(&found.differing))];
+    let mut lines = vec![format!("table {}: {rows}{}{key}", found.table, numbers(&found.differing, "rows "))];
     for column in &found.columns {
         lines.push(match (&column.before, &column.after) {
             (None, Some(new)) => format!("  + column {}: {new}", plain(&column.name)),
@@ -120,7 +120,7 @@ fn table(found: &TableDiff) -> Vec<String> {
     }
     for task in found.tasks.iter().take(SHOWN_TASKS) {
         let name = task.task.as_deref().map_or("no task".to_owned(), |name| format!("task {}", plain(name)));
-        lines.push(format!("  {name}: {}", numbers(&task.differing)));
+        lines.push(format!("  {name}: {}", numbers(&task.differing, "")));
     }
     if let Some(more) = found.tasks.len().checked_sub(SHOWN_TASKS).filter(|more| *more > 0) {
         lines.push(format!("  {more} more tasks; `--json` lists them all"));
@@ -129,11 +129,11 @@ fn table(found: &TableDiff) -> Vec<String> {
     lines
 }
 
-fn numbers(rows: &Rows) -> String {
+fn numbers(rows: &Rows, what: &str) -> String {
     let named = [(rows.entered, "in"), (rows.out, "out"), (rows.changed, "changed"), (rows.moved, "moved")];
     let shown: Vec<String> =
         named.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
-    if shown.is_empty() { "no row differs".to_owned() } else { format!("rows {}", shown.join(", ")) }
+    if shown.is_empty() { "no row differs".to_owned() } else { format!("{what}{}", shown.join(", ")) }
 }
 
 fn example(found: &Example) -> String {

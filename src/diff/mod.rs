@@ -306,7 +306,9 @@ fn holder(store: &Store, dataset: &Dataset, name: &str) -> Result<Option<Digest>
 
 /// Held-out losses of two trainings that differ.
 fn of_losses(old: &Dataset, new: &Dataset) -> Result<Vec<LossDiff>> {
-    let losses = |dataset: &Dataset| -> Result<BTreeMap<(bool, Option<String>, Option<String>), f64>> {
+    // All tasks come last.
+    type Of = (bool, Option<String>, Option<String>);
+    let losses = |dataset: &Dataset| -> Result<BTreeMap<Of, f64>> {
         if dataset.table("losses").is_none() {
             return Ok(BTreeMap::new());
         }

@@ -206,17 +206,14 @@ fn join(
     let is_text = |column: &str| shared(sides, column) == Some(&DataType::Utf8);
     let by_task = is_text("task");
     let split = is_text("split") && !key.iter().any(|column| column == "split");
-    let content: Vec<String> = if old.is_some() && new.is_some() {
-        let counts = |column: &String| {
-            shared(sides, column).is_some()
-                && !SOURCE_COLUMNS.contains(&column.as_str())
-                && !key.contains(column)
-                && !(split && column == "split")
-        };
-        sides[0].fields().iter().map(|field| field.name().clone()).filter(counts).collect()
-    } else {
-        vec![]
-    };
+    // The columns that a row's content is: none where there is nothing to compare it with.
+    let mut content: Vec<String> = Vec::new();
+    if old.is_some() && new.is_some() {
+        let left_out: Vec<&str> = SOURCE_COLUMNS.into_iter().chain(split.then_some("split")).collect();
+        let names = sides[0].fields().iter().map(|field| field.name());
+        let names = names.filter(|name| shared(sides, name).is_some() && !key.contains(name));
+        content.extend(names.filter(|name| !left_out.contains(&name.as_str())).cloned());
+    }
     let digest = |columns: &[String]| match columns {
         [] => "''".to_owned(),
         _ => {
@@ -257,7 +254,7 @@ fn quoted(column: &str) -> String {
 fn count(session: &Session<'_>, by_task: bool, tally: &mut Tally) -> Result<()> {
     session.each(STATEMENT, &[], |batch| {
         let [difference, task, before, after] = ["difference", "task", "split_before", "split_after"]
-            .map(|name| column(batch, name).map(|column| column.as_string::<i32>()));
+            .map(|name| column(batch, name).map(AsArray::as_string::<i32>));
         let (difference, task, before, after) = (difference?, task?, before?, after?);
         let keys = column(batch, "key")?.as_fixed_size_binary();
         let shown = [column(batch, "shown_before")?, column(batch, "shown_after")?];

@@ -23,7 +23,7 @@ checkpoint_every = 2
 "#;
 
 /// A project with a spec that trains; none when there is no trainer with libtorch beside finch.
-fn trainable(more: &str) -> Option<Project> {
+pub(crate) fn trainable(more: &str) -> Option<Project> {
     let finch = Path::new(env!("CARGO_BIN_EXE_finch"));
     if !finch.with_file_name("finch-train-torch").exists() {
         println!(
