@@ -14,6 +14,7 @@ use crate::progress::Progress;
 use crate::spec::{Config, Pipeline};
 use crate::sql;
 use crate::stage::{self, Context, code_version};
+use crate::store::lease::{Lease, Work};
 use crate::store::{BuildRecord, Dataset, Decision, Draft, ReadingRecord, StageRecord, Store, verify};
 
 /// How much of the machine to use; it changes no row.
@@ -78,6 +79,7 @@ pub fn run(
     for discovery in prepared.discoveries.values() {
         discovery.stats.save();
     }
+    let mut lease = Lease::take(&store, Work::Build)?;
     early_trainer(&prepared, selection, &store)?;
     let mut record = BuildRecord::start(&pipeline.name, budget.threads);
     record.only.clone_from(&selection.only);
@@ -85,6 +87,7 @@ pub fn run(
     let mut build = Build {
         prepared: &prepared,
         store: &store,
+        lease: &mut lease,
         budget,
         progress,
         interrupt,
@@ -156,6 +159,8 @@ fn early_trainer(prepared: &Prepared<'_>, selection: &Selection, store: &Store) 
 struct Build<'a> {
     prepared: &'a Prepared<'a>,
     store: &'a Store,
+    /// What the build uses, against a removal at the same time. It outlives the build until that is recorded.
+    lease: &'a mut Lease,
     budget: Budget,
     progress: &'a Progress,
     interrupt: &'a Interrupt,
@@ -236,9 +241,15 @@ impl Build<'_> {
     }
 
     /// The dataset that a stage makes or has, with damage out of the way.
-    fn target(&self, index: usize, inputs: &[Dataset], forced: bool) -> Result<Target> {
+    fn target(&mut self, index: usize, inputs: &[Dataset], forced: bool) -> Result<Target> {
         let inputs: Vec<&Dataset> = inputs.iter().collect();
         let mut target = self.prepared.target(index, &inputs, self.store, forced)?;
+        // Written down, then looked at again: it may have been removed in between, and from here on cannot be.
+        self.lease.claim(self.store, target.fingerprint, self.interrupt)?;
+        while target.dataset.is_some() && self.store.dataset(target.fingerprint)?.is_none() {
+            target = self.prepared.target(index, &inputs, self.store, forced)?;
+            self.lease.claim(self.store, target.fingerprint, self.interrupt)?;
+        }
         if let Some(damage) = target.damage.take() {
             let aside = self.store.set_aside(target.fingerprint)?;
             let text =

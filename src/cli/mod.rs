@@ -3,12 +3,14 @@
 //! Nothing here computes a row. Exit codes: 0 fine, 1 the checks found something, 2 usage or spec, 3 environment.
 
 mod diff;
+mod gc;
 mod init;
 mod inspect;
 mod output;
 mod query;
 mod render;
 mod run;
+mod show;
 mod store;
 mod training;
 
@@ -47,6 +49,10 @@ enum Command {
     Path(store::PathOf),
     /// Hash everything in a store again and compare with the manifests
     Verify(store::Verify),
+    /// Say all that is known of a program, candidate, transition, example, pack, run or text
+    Show(show::Show),
+    /// Remove what the newest builds do not need
+    Gc(gc::Gc),
     /// List past builds
     Builds(store::Builds),
     /// Say what differs between two builds: stages, parameters, columns, rows; exit 1 when anything does
@@ -127,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::Query(command) => command.run(),
         Command::Path(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Show(command) => command.run(),
+        Command::Gc(command) => command.run(),
         Command::Builds(command) => command.run(),
         Command::Diff(command) => command.run(),
         Command::Explain(command) => command.run(),

@@ -9,6 +9,7 @@ use super::output::{columns, print};
 use crate::code::Code;
 use crate::engine::locate;
 use crate::error::{Error, Result};
+use crate::references;
 use crate::spec::did_you_mean;
 use crate::store::verify::verify;
 
@@ -59,7 +60,11 @@ const REPAIR: &str = "`finch run SPEC --force STAGE` replaces a stage's damaged 
 
 impl Verify {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let report = verify(&self.store.open()?, self.quick)?;
+        let store = self.store.open()?;
+        let mut report = verify(&store, self.quick)?;
+        if !self.quick {
+            references::check(&store, &mut report)?;
+        }
         if self.json {
             print(&format!("{}\n", serde_json::json!(report)))?;
         } else {
@@ -69,10 +74,11 @@ impl Verify {
             }
             let verb = if self.quick { "measured" } else { "hashed" };
             text += &format!(
-                "{} datasets, {} files {verb}, {:.1} MB: {}\n",
+                "{} datasets, {} files {verb}, {:.1} MB, {} references followed: {}\n",
                 report.datasets,
                 report.files,
                 report.bytes as f64 / 1e6,
+                report.references,
                 match report.findings.len() {
                     0 => "all as the manifests say".to_owned(),
                     1 => format!("1 finding; {REPAIR}"),

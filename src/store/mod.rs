@@ -6,6 +6,7 @@
 //! latest/<table> -> ../datasets/<fingerprint>/<table>      for people and other tools
 //! tmp/<host>-<process>-<random>/                                  what is being written
 //! cache/{stat.sqlite,parsed/}                                     what was learned of sources, to be forgotten at will
+//! leases/<host>-<process>-<random>.lease                         what is at work here
 //! training/<fingerprint>/                                         a training's config, log, and what it resumes from
 //! ```
 //!
@@ -15,6 +16,8 @@
 
 pub mod build;
 pub mod dataset;
+pub mod gc;
+pub mod lease;
 pub mod verify;
 
 use std::fs;
@@ -51,13 +54,7 @@ impl Store {
     fn sweep(&self) {
         let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return };
         for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let process = name.strip_prefix(&format!("{}-", host())).and_then(|rest| rest.split('-').next());
-            // Damaged datasets that were set aside are kept for people.
-            let kept = entry.path().join("damaged").exists() || entry.path().join("no-manifest").exists();
-            if process.is_some_and(|id| id.parse::<u32>().is_ok() && !Path::new("/proc").join(id).exists())
-                && !kept
-            {
+            if abandoned(&entry.path()) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -231,6 +228,19 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Whether a folder of `tmp` was left behind by a process of this machine that is gone.
+fn abandoned(folder: &Path) -> bool {
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let process = name.strip_prefix(&format!("{}-", host())).and_then(|rest| rest.split('-').next());
+    process.is_some_and(|id| id.parse::<u32>().is_ok() && !Path::new("/proc").join(id).exists())
+        && set_aside(folder).is_none()
+}
+
+/// What a folder of `tmp` keeps for people, if anything: a damaged dataset, or a folder that was none.
+fn set_aside(folder: &Path) -> Option<&'static str> {
+    ["damaged", "no-manifest"].into_iter().find(|name| folder.join(name).exists())
 }
 
 /// The machine's name, as far as it can be part of a file name.

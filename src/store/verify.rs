@@ -12,7 +12,7 @@ use finch_core::training::files;
 use finch_core::{Digest, shard};
 use rayon::prelude::*;
 
-use super::{Dataset, Store};
+use super::{BuildRecord, Dataset, StageRecord, Store};
 use crate::error::Result;
 
 /// What is wrong with a store.
@@ -33,6 +33,8 @@ pub struct Report {
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// Columns whose ids were looked for in the tables that they point to, by `references::check`.
+    pub references: usize,
     /// What is wrong, by place.
     pub findings: Vec<Finding>,
 }
@@ -90,6 +92,17 @@ fn check_manifest(store: &Store, manifest: &Manifest, place: &str, report: &mut 
     if !manifest.counts.balanced() {
         find(format!("records are not conserved: {:?}", manifest.counts));
     }
+    // Ingest counts log records, packs hold several examples: only here is a record a row.
+    if ["dedup", "label", "filter", "split", "render"].contains(&manifest.kind.as_str()) {
+        for (table, counted) in
+            [(manifest.row_table.as_str(), manifest.counts.used), ("removed", manifest.counts.removed)]
+        {
+            let rows = manifest.tables.get(table).map_or(0, |table| table.rows);
+            if rows != counted {
+                find(format!("its counts say {counted} rows of `{table}`, which has {rows}"));
+            }
+        }
+    }
     let (rows, bytes) = digests(&manifest.tables, &manifest.artifacts);
     if manifest.rows.is_some_and(|said| said != rows) || bytes != manifest.bytes {
         find("the dataset's digests do not follow from its tables'".to_owned());
@@ -124,7 +137,7 @@ fn check_build(store: &Store, path: &Path, report: &mut Report) {
         Ok(build) => build,
         Err(error) => return find(error.to_string()),
     };
-    for stage in build.stages {
+    for stage in &build.stages {
         match store.manifest_digest(stage.fingerprint) {
             Err(_) => {
                 find(format!("stage `{}`: its dataset {} is missing", stage.name, stage.fingerprint.short()));
@@ -136,7 +149,24 @@ fn check_build(store: &Store, path: &Path, report: &mut Report) {
                     stage.name
                 ));
             }
-            Ok(_) => {}
+            Ok(_) => check_inputs(store, &build, stage, &mut find),
+        }
+    }
+}
+
+/// Checks that a stage's dataset was made from what the build names as the stage's inputs.
+fn check_inputs(store: &Store, build: &BuildRecord, stage: &StageRecord, find: &mut impl FnMut(String)) {
+    let Ok(Some(dataset)) = store.dataset(stage.fingerprint) else { return };
+    for (n, input) in stage.inputs.iter().enumerate() {
+        let role = if stage.kind == "sql" { format!("input.{input}") } else { format!("input.{n}") };
+        let Some(parent) = build.stage(input) else {
+            find(format!("stage `{}` reads `{input}`, which the build does not have", stage.name));
+            continue;
+        };
+        // A missing or corrupt one is named with its own stage.
+        let Ok(Some(parent)) = store.dataset(parent.fingerprint) else { continue };
+        if dataset.manifest.inputs.get(&role) != Some(&parent.manifest.content()) {
+            find(format!("stage `{}`: its dataset was made from other rows of `{input}`", stage.name));
         }
     }
 }

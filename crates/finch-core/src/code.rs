@@ -105,6 +105,10 @@ codes! {
     NothingBuilt = 504,
     /// A table that is not in the store.
     UnknownTable = 505,
+    /// Something else is at work on the store, and the two cannot be at once.
+    Busy = 507,
+    /// The beginning of an id fits nothing in the build, or more than one thing.
+    UnknownId = 508,
     /// SQL that does not parse, does not fit the tables, or failed.
     Query = 601,
     /// A statement that would change something; queries only read.
@@ -157,7 +161,7 @@ impl Code {
     pub fn exit(self) -> u8 {
         match self as u16 {
             ..=302 | 405 | 407 | 504 | 505 | 600..=699 | 801 | 803 => 2,
-            303..=499 | 502 | 503 | 802..=809 => 1,
+            303..=499 | 502 | 503 | 508 | 802..=809 => 1,
             _ => 3,
         }
     }
