@@ -40,7 +40,7 @@ impl Setting {
 /// A candidate with everything that a log says of it.
 pub(crate) struct Candidate {
     pub(crate) id: String,
-    pub(crate) parent: Option<Rc<Candidate>>,
+    pub(crate) parent: Option<Rc<Self>>,
     pub(crate) lines: Rc<Vec<String>>,
     pub(crate) metrics: Map<String, Value>,
     pub(crate) iteration: u64,
