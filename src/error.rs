@@ -108,12 +108,31 @@ pub enum Error {
     Environment(String),
 }
 
-/// Whether a Parquet error is the file system's: a full disk is no damaged table.
-fn is_io(error: &parquet::errors::ParquetError) -> bool {
-    match error {
-        parquet::errors::ParquetError::External(source) => source.downcast_ref::<std::io::Error>().is_some(),
-        other => other.to_string().contains("os error"),
+/// What the system said, when a Parquet error is the file system's: a full disk is no damaged table.
+fn io_kind(error: &parquet::errors::ParquetError) -> Option<std::io::ErrorKind> {
+    if let parquet::errors::ParquetError::External(source) = error {
+        return source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     }
+    // Elsewhere the library keeps the text and not the error.
+    let text = error.to_string();
+    let (_, rest) = text.split_once("(os error ")?;
+    let number = rest.split_once(')')?.0.parse().ok()?;
+    Some(std::io::Error::from_raw_os_error(number).kind())
+}
+
+/// What to do about a file system that takes no more.
+fn no_room(kind: std::io::ErrorKind) -> Option<String> {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let place = match kind {
+        StorageFull => "make room on this disk",
+        FileTooLarge => "raise the limit on the size of files (`ulimit -f`)",
+        QuotaExceeded => "raise the quota",
+        _ => return None,
+    };
+    Some(format!(
+        "{place}, or name another store with `--store`; what was finished is kept, and the same command goes on from \
+         there"
+    ))
 }
 
 impl Error {
@@ -147,7 +166,7 @@ impl Error {
                 finch_core::Error::Key { .. } => Code::DuplicateKey,
                 finch_core::Error::Tokenizer(_) => Code::BadTokenizer,
                 finch_core::Error::Io { .. } => Code::StoreIo,
-                finch_core::Error::Parquet { source, .. } if is_io(source) => Code::StoreIo,
+                finch_core::Error::Parquet { source, .. } if io_kind(source).is_some() => Code::StoreIo,
                 _ => Code::Table,
             },
             Self::Interrupted { .. } => Code::Stopped,
@@ -168,6 +187,8 @@ impl Error {
                  be queried afterwards"
                     .to_owned(),
             ),
+            Self::Io { source, .. } | Self::Core(finch_core::Error::Io { source, .. }) => no_room(source.kind()),
+            Self::Core(finch_core::Error::Parquet { source, .. }) => io_kind(source).and_then(no_room),
             _ => None,
         }
     }

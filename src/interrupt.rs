@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use finch_core::signals::ignored;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
@@ -59,6 +59,9 @@ impl Interrupt {
                 .and_then(|_| flag::register_usize(number, Arc::clone(&asked), number as usize))
                 .map_err(Error::io("listen for", "signals"))?;
         }
+        // A file beyond the size limit should be an error of that file, not the end of the process.
+        flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
+            .map_err(Error::io("listen for", "signals"))?;
         Ok(Self(asked))
     }
 
