@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Everything, training included. One selection for every command: another one would compile dependencies again.
 ALL := --workspace --features finch-train/torch --locked
 
-.PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs
+.PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs faults bench
 
 demo: libtorch
 	$(CARGO) build --release $(ALL)
@@ -51,6 +51,21 @@ peers-torch: libtorch
 	python3 tests/peers/check_model.py $(TARGET)/$(PROFILE)/finch
 	if [ -d build/peers-parity ]; then FINCH_PARITY=$(CURDIR)/build/peers-parity \
 	  $(CARGO) test $(ALL) --profile $(PROFILE) --bin finch-train-torch -- --ignored --nocapture; fi
+
+# Kills builds at 200 moments and trainings at 10, and lets the disk run full; the tests do a small part of it.
+faults: libtorch
+	$(CARGO) build --release $(ALL)
+	python3 tests/faults/kill.py --finch $(TARGET)/release/finch --kills $(or $(KILLS),200) --train-kills $(or $(TRAIN_KILLS),10)
+	python3 tests/faults/full.py --finch $(TARGET)/release/finch
+
+# What finch takes to find nothing to do, to hash, and in memory; needs 12 GB of disk. Figures, not tests.
+bench: libtorch
+	$(CARGO) build --release $(ALL)
+	$(CARGO) build --release $(ALL) --example generate
+	if ! command -v b3sum >/dev/null && [ ! -x build/b3sum/bin/b3sum ]; then \
+	  $(CARGO) install b3sum --locked --root build/b3sum --target-dir build/b3sum/target || true; fi
+	for bench in noop hash memory; do echo; echo "== $$bench"; python3 benches/$$bench.py \
+	  --finch $(TARGET)/release/finch --generate $(TARGET)/release/examples/generate || exit 1; done
 
 deny:
 	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny check bans licenses sources; \

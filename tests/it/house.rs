@@ -8,7 +8,8 @@ use crate::project::repository;
 
 /// Rust files of the workspace.
 fn sources() -> Vec<PathBuf> {
-    let mut pending: Vec<PathBuf> = ["src", "crates", "tests"].map(|name| repository().join(name)).to_vec();
+    let mut pending: Vec<PathBuf> =
+        ["src", "crates", "tests", "benches"].map(|name| repository().join(name)).to_vec();
     let mut files = Vec::new();
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(folder).expect("list") {

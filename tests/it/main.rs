@@ -7,6 +7,7 @@ mod bad_input;
 mod datasets;
 mod demo;
 mod diff;
+mod faults;
 mod gc;
 mod house;
 mod incremental;
