@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::code::Code;
 use crate::error::Result;
-use crate::spec::{Diagnostic, Reader, SpecError, read_document};
+use crate::spec::{Diagnostic, Reader, read_document, read_text};
 
 /// Whether larger or smaller scores are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -68,11 +68,7 @@ pub struct Catalog {
 impl Catalog {
     /// Reads a catalogue; all its mistakes are reported together.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| {
-            let message = format!("cannot read the task catalogue: {source}");
-            let diagnostics = vec![Diagnostic::new(Code::MissingSource, 0..0, message)];
-            SpecError { path: path.to_path_buf(), text: String::new(), diagnostics }
-        })?;
+        let text = read_text(path, "the task catalogue", Code::MissingSource)?;
         let tasks = read_document(path, &text, "the catalogue", |root| {
             let mut table = root.required_table("tasks")?;
             Some(

@@ -26,27 +26,43 @@ type Tables = BTreeMap<String, SchemaRef>;
 /// Memory of the engine that only plans.
 const PLANNING_MEMORY: u64 = 64 << 20;
 
-/// Reports every source that does not exist.
-pub fn sources(pipeline: &Pipeline) -> Result<()> {
-    let mut diagnostics = Vec::new();
+/// Reports everything that is wrong with a spec whose graph is sound: its statements, and files that are not there.
+pub fn all(pipeline: &Pipeline, graph: &Graph) -> Result<()> {
+    let mut diagnostics = statements(pipeline, graph)?;
+    diagnostics.extend(files(pipeline));
+    finish(pipeline, diagnostics)
+}
+
+/// Every file or folder that the spec names and that is not there.
+fn files(pipeline: &Pipeline) -> Vec<Diagnostic> {
+    let mut missing: Vec<(Span, String)> = Vec::new();
+    if let Some((path, span)) = pipeline.tasks.as_ref().filter(|(path, _)| !path.is_file()) {
+        missing.push((span.clone(), format!("the task catalogue `{}` is not a file", path.display())));
+    }
     for stage in &pipeline.stages {
-        let missing: Vec<(Span, String)> = match &stage.config {
+        match &stage.config {
             Config::Ingest(config) => {
-                let missing = config.sources.iter().filter(|source| !source.path.exists());
+                let sources = config.sources.iter().filter(|source| !source.path.exists());
                 let message = |given: &str| format!("source `{given}` does not exist");
-                missing.map(|source| (source.span.clone(), message(&source.given))).collect()
+                missing.extend(sources.map(|source| (source.span.clone(), message(&source.given))));
+            }
+            Config::Tokenizer(tokenizer) => {
+                if let TokenizerFrom::Path { path, span } = &tokenizer.from
+                    && !path.is_file()
+                {
+                    missing.push((span.clone(), format!("the tokenizer `{}` is not a file", path.display())));
+                }
             }
             Config::Train(config) => {
-                base_problem(config).map(|problem| (config.base_span.clone(), problem)).into_iter().collect()
+                missing.extend(base_problem(config).map(|problem| (config.base_span.clone(), problem)));
             }
-            _ => vec![],
-        };
-        let hint = format!("relative paths start at `{}`", pipeline.base.display());
-        diagnostics.extend(missing.into_iter().map(|(span, message)| {
-            Diagnostic::new(Code::MissingSource, span, message).with_hint(hint.clone())
-        }));
+            _ => {}
+        }
     }
-    finish(pipeline, diagnostics)
+    let hint = format!("relative paths start at `{}`", pipeline.base.display());
+    let diagnostic =
+        |(span, message)| Diagnostic::new(Code::MissingSource, span, message).with_hint(hint.clone());
+    missing.into_iter().map(diagnostic).collect()
 }
 
 /// Why training cannot start from what the spec names.
@@ -75,7 +91,7 @@ pub fn recognised(pipeline: &Pipeline, config: &Ingest, found: &Discovery) -> Re
 }
 
 /// Plans every statement of the spec against the columns that its inputs will have.
-pub fn statements(pipeline: &Pipeline, graph: &Graph) -> Result<()> {
+fn statements(pipeline: &Pipeline, graph: &Graph) -> Result<Vec<Diagnostic>> {
     let engine = Engine::new(1, PLANNING_MEMORY, &std::env::temp_dir())?;
     let mut tables: BTreeMap<usize, Tables> = BTreeMap::new();
     let mut diagnostics = Vec::new();
@@ -95,14 +111,14 @@ pub fn statements(pipeline: &Pipeline, graph: &Graph) -> Result<()> {
             Err(diagnostic) => diagnostics.push(*diagnostic),
         }
     }
-    finish(pipeline, diagnostics)
+    Ok(diagnostics)
 }
 
 fn finish(pipeline: &Pipeline, diagnostics: Vec<Diagnostic>) -> Result<()> {
     if diagnostics.is_empty() {
         return Ok(());
     }
-    Err(SpecError { path: pipeline.path.clone(), text: pipeline.text.clone(), diagnostics }.into())
+    Err(SpecError::new(&pipeline.path, &pipeline.text, diagnostics).into())
 }
 
 /// Refuses an input of the wrong kind, where a stage needs more of it than its tables.
@@ -129,21 +145,28 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
     let contract = |name: &str| (name.to_owned(), Contract::of(name).schema(&[]));
     let main = inputs.first().copied().cloned().unwrap_or_default();
     let needs = |table: &str, column: Option<&str>, span: &Span| match main.get(table) {
-        None => Err(Box::new(Diagnostic::new(
-            Code::MissingColumn,
-            span.clone(),
-            format!("stage `{}` reads the table `{table}`, which its input does not have", stage.name),
-        ))),
+        None => {
+            let message =
+                format!("stage `{}` reads the table `{table}`, which its input does not have", stage.name);
+            let tables: Vec<String> = main.keys().map(|name| format!("`{name}`")).collect();
+            let hint = match tables.is_empty() {
+                true => "a tokenizer makes no table".to_owned(),
+                false => format!("its tables: {}", tables.join(", ")),
+            };
+            Err(Box::new(Diagnostic::new(Code::MissingColumn, span.clone(), message).with_hint(hint)))
+        }
         Some(schema) => match column.filter(|column| schema.column_with_name(column).is_none()) {
             None => Ok(schema.clone()),
-            Some(column) => Err(Box::new(Diagnostic::new(
-                Code::MissingColumn,
-                span.clone(),
-                format!(
+            Some(column) => {
+                let message = format!(
                     "stage `{}` needs the column `{column}` of `{table}`, which its input does not have",
                     stage.name
-                ),
-            ))),
+                );
+                let kind = Contract::of(table).columns.iter().find(|known| known.name == column);
+                let hint = kind.and_then(|known| known.added_by.as_ref());
+                let hint = hint.map(|kind| format!("a {kind} stage adds it; read from one"));
+                Err(Box::new(Diagnostic::new(Code::MissingColumn, span.clone(), message).with_hint(hint)))
+            }
         },
     };
     let extend = |table: &str, kind: &str, schema: &SchemaRef| {
@@ -183,9 +206,24 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
             needs("transitions", column, &config.input.span)?;
             let judged = stage::judged(config);
             declare(session, "input", &main, &judged, &config.input.span)?;
-            plan(session, &judged, &config.condition_span, &main)?;
-            let checked = session.check_deterministic(&judged);
-            checked.map_err(|error| sql_mistake(&error, &config.condition_span, &main))?;
+            // Each part alone first, so that a complaint is about what the spec says and points there.
+            if let Some(condition) = &config.condition {
+                let alone = format!("SELECT * FROM input.transitions WHERE\n{condition}");
+                part(session, &alone, &config.condition_span, &main)?;
+            }
+            if let Some(cap) = &config.per_task
+                && let Some(order) = &cap.order_by
+            {
+                let alone = format!("SELECT * FROM input.transitions ORDER BY\n{order}\n, transition_id");
+                part(session, &alone, &cap.order_span, &main)?;
+            }
+            part(session, &judged, &config.condition_span, &main).map_err(|mut mistake| {
+                if config.condition.is_some() {
+                    mistake.message = "`where` is more than one condition".to_owned();
+                    mistake.hint = Some("ORDER BY and LIMIT are `per_task`'s".to_owned());
+                }
+                mistake
+            })?;
         }
         Config::Split(config) => {
             let schema = needs("transitions", None, &config.input.span)?;
@@ -236,7 +274,7 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
                 let names = schema.fields().iter().map(|field| field.name().as_str());
                 let hint = did_you_mean(column, names.collect::<Vec<_>>());
                 return Err(Box::new(
-                    Diagnostic::new(Code::MissingColumn, config.query_span.clone(), message).with_hint(hint),
+                    Diagnostic::new(Code::MissingColumn, config.key_span.clone(), message).with_hint(hint),
                 ));
             }
             let schema = stage::storable(&schema);
@@ -296,22 +334,35 @@ fn plan(
     session.columns_of(query).map_err(|error| sql_mistake(&error, span, tables))
 }
 
+/// Plans a statement that finch made around a part of the spec: lines and columns in it would mean nothing.
+fn part(session: &Session<'_>, query: &str, span: &Span, tables: &Tables) -> Result<(), Box<Diagnostic>> {
+    let checked = session.columns_of(query).and_then(|_| session.check_deterministic(query));
+    checked.map_err(|error| {
+        let mut mistake = sql_mistake(&error, span, tables);
+        if let Some((message, _)) = mistake.message.split_once(" (line ") {
+            mistake.message = message.to_owned();
+        }
+        mistake
+    })
+}
+
 /// The engine's complaint at the place of the statement, with the nearest column when a name is unknown.
 fn sql_mistake(error: &Error, span: &Span, tables: &Tables) -> Box<Diagnostic> {
     let text = error.to_string();
-    let unknown = text.split("No field named ").nth(1).and_then(|rest| rest.split(['.', ' ']).next());
-    let hint = unknown.and_then(|name| {
-        let columns: Vec<&str> = tables
-            .values()
-            .flat_map(|schema| schema.fields().iter().map(|field| field.name().as_str()))
-            .collect();
-        crate::spec::nearest(name.trim_matches(['"', '`']), columns)
-            .map(|near| format!("did you mean `{near}`?"))
-    });
+    let diagnostic = |message: String| Diagnostic::new(Code::SpecSql, span.clone(), message);
+    if error.code() == Code::ReadOnly {
+        let hint = "a query is one SELECT; what it yields is the stage's table".to_owned();
+        let statement = text.rsplit(": ").next().unwrap_or(&text);
+        return Box::new(diagnostic(format!("a query only reads, unlike {statement}")).with_hint(hint));
+    }
+    let unknown = text.split("No field named ").nth(1).and_then(|rest| rest.split([' ', '\n']).next());
     // DataFusion lists every column that it knows; one name is enough.
-    let message = match unknown {
-        Some(name) => format!("no column is named `{}`", name.trim_matches(['"', '`'])),
-        None => text,
+    let Some(unknown) = unknown.map(|name| name.trim_end_matches('.').replace(['"', '`'], "")) else {
+        return Box::new(diagnostic(text).with_hint(error.hint()));
     };
-    Box::new(Diagnostic::new(Code::SpecSql, span.clone(), message).with_hint(hint.or_else(|| error.hint())))
+    let fields = tables.values().flat_map(|schema| schema.fields().iter());
+    let columns: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
+    let name = unknown.rsplit('.').next().unwrap_or(&unknown);
+    let hint = crate::spec::nearest(name, columns).map(|near| format!("did you mean `{near}`?"));
+    Box::new(diagnostic(format!("no column is named `{unknown}`")).with_hint(hint.or_else(|| error.hint())))
 }

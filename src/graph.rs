@@ -33,7 +33,10 @@ impl Graph {
                             input.span.clone(),
                             format!("stage `{}` reads `{}`, which is not a stage", stage.name, input.stage),
                         )
-                        .with_hint(crate::spec::did_you_mean(&input.stage, index.keys().copied())),
+                        .with_hint(crate::spec::did_you_mean(
+                            &input.stage,
+                            index.keys().copied().filter(|name| *name != stage.name),
+                        )),
                     ),
                 }
             }
@@ -41,28 +44,28 @@ impl Graph {
         }
         let mut order = Vec::new();
         let mut placed = vec![false; inputs.len()];
-        while let Some(next) =
-            (0..inputs.len()).find(|&i| !placed[i] && inputs[i].iter().all(|&input| placed[input]))
-        {
-            placed[next] = true;
-            order.push(next);
-        }
-        if diagnostics.is_empty() && order.len() < inputs.len() {
+        loop {
+            while let Some(next) =
+                (0..inputs.len()).find(|&i| !placed[i] && inputs[i].iter().all(|&input| placed[input]))
+            {
+                placed[next] = true;
+                order.push(next);
+            }
+            if order.len() == inputs.len() {
+                break;
+            }
+            // A circle that is reported counts as placed, so that what it holds up is not blamed too.
             let circle = circle(&inputs, &placed);
-            let names: Vec<&str> = circle.iter().map(|&i| pipeline.stages[i].name.as_str()).collect();
-            let stage = &pipeline.stages[circle[0]];
-            let span = stage.config.inputs().first().map_or(stage.span.clone(), |input| input.span.clone());
-            diagnostics.push(Diagnostic::new(
-                Code::Cycle,
-                span,
-                format!("stages read from each other in a circle: {} -> {}", names.join(" -> "), names[0]),
-            ));
+            diagnostics.push(in_circle(pipeline, &circle));
+            for stage in circle {
+                placed[stage] = true;
+                order.push(stage);
+            }
         }
         if diagnostics.is_empty() {
             Ok(Self { order, inputs })
         } else {
-            let path = pipeline.path.clone();
-            Err(SpecError { path, text: pipeline.text.clone(), diagnostics }.into())
+            Err(SpecError::new(&pipeline.path, &pipeline.text, diagnostics).into())
         }
     }
 
@@ -89,6 +92,17 @@ impl Graph {
         }
         self.order.iter().copied().filter(|&stage| needed[stage]).collect()
     }
+}
+
+/// The mistake of stages that read from each other, at the input that leads on.
+fn in_circle(pipeline: &Pipeline, circle: &[usize]) -> Diagnostic {
+    let names: Vec<&str> = circle.iter().map(|&i| pipeline.stages[i].name.as_str()).collect();
+    let stage = &pipeline.stages[circle[0]];
+    let next = names.get(1).unwrap_or(&names[0]);
+    let span = stage.config.inputs().into_iter().find(|input| input.stage == **next);
+    let span = span.map_or(stage.span.clone(), |input| input.span.clone());
+    let message = format!("stages read from each other in a circle: {} -> {}", names.join(" -> "), names[0]);
+    Diagnostic::new(Code::Cycle, span, message)
 }
 
 /// A circle among the stages that could not be placed: follow first unplaced inputs until one comes again.

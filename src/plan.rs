@@ -47,20 +47,13 @@ impl<'a> Prepared<'a> {
     /// Checks the spec against itself and the world; nothing runs and nothing is written.
     pub fn new(pipeline: &'a Pipeline) -> Result<Self> {
         let graph = Graph::new(pipeline)?;
-        check::statements(pipeline, &graph)?;
+        check::all(pipeline, &graph)?;
         let catalog = match &pipeline.tasks {
-            Some((path, span)) if !path.is_file() => {
-                let message = format!("the task catalogue `{}` is not a file", path.display());
-                return Err(pipeline
-                    .error(Diagnostic::new(Code::MissingSource, span.clone(), message))
-                    .into());
-            }
             Some((path, _)) => Catalog::read(path)?,
             None => Catalog::default(),
         };
         let mut discoveries = BTreeMap::new();
         let mut files = BTreeMap::new();
-        check::sources(pipeline)?;
         let cache = Store::peek(&pipeline.store).cache();
         for (index, stage) in pipeline.stages.iter().enumerate() {
             match &stage.config {

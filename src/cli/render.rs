@@ -5,6 +5,7 @@ use std::io::Write;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity};
 
 use crate::error::Error;
+use crate::spec::masked;
 
 /// Prints an error to standard error.
 pub(super) fn error(error: &Error) {
@@ -13,7 +14,7 @@ pub(super) fn error(error: &Error) {
             .diagnostics
             .iter()
             .map(|diagnostic| {
-                let name = spec.path.display().to_string();
+                let name = masked(&spec.path.display().to_string());
                 let label = (!spec.text.is_empty())
                     .then(|| LabeledSpan::new(None, diagnostic.span.start, diagnostic.span.len().max(1)));
                 let mut report = miette::MietteDiagnostic::new(diagnostic.message.clone())
@@ -29,8 +30,9 @@ pub(super) fn error(error: &Error) {
             .collect::<Vec<_>>()
             .join("\n"),
         other => {
-            let mut report = miette::MietteDiagnostic::new(other.to_string());
-            report.help = other.hint();
+            // Whoever typed a URL with a password must not find it in a log.
+            let mut report = miette::MietteDiagnostic::new(masked(&other.to_string()));
+            report.help = other.hint().map(|hint| masked(&hint));
             format!("error {}\n{}", other.code(), graphical(&miette::Report::new(report)))
         }
     };

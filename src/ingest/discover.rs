@@ -17,7 +17,7 @@ use super::stat::{Known, Stamp, Stats};
 use crate::catalog::Direction;
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::spec::{Ingest, SourceEntry, read_document};
+use crate::spec::{Ingest, SourceEntry, read_document, read_text};
 
 /// What a file is, to the readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -466,7 +466,7 @@ fn sidecar(folder: &Path, root: &Path) -> Result<Sidecar> {
         .map(|folder| folder.join("finch.toml"))
         .find(|path| super::shinka::is_plain_file(path));
     let Some(path) = found else { return Ok(Sidecar::default()) };
-    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let text = read_text(&path, "the sidecar", Code::MissingSource)?;
     let sidecar = read_document(&path, &text, "the sidecar", |reader| {
         let task = reader.text("task");
         if task.as_deref().is_some_and(|task| task.trim().is_empty()) {

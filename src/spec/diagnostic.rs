@@ -1,8 +1,9 @@
 //! What is wrong with a spec, and where.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::secret;
 use crate::code::Code;
 
 /// A range of bytes in the spec.
@@ -47,6 +48,17 @@ pub struct SpecError {
 }
 
 impl SpecError {
+    /// Mistakes of a file. What is kept of its text is fit to be shown: without credentials, control characters and
+    /// a byte order mark.
+    pub(crate) fn new(path: &Path, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
+        for diagnostic in &mut diagnostics {
+            diagnostic.message = secret::masked(&diagnostic.message);
+            diagnostic.hint = diagnostic.hint.take().map(|hint| secret::masked(&hint));
+        }
+        diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
+        Self { path: path.to_path_buf(), text: secret::masked(text), diagnostics }
+    }
+
     /// Line and column of a place, both from one; columns count characters.
     pub fn position(&self, span: &Span) -> (usize, usize) {
         let mut offset = span.start.min(self.text.len());

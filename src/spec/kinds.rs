@@ -125,6 +125,10 @@ fn ingest(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
             }
         };
         let Some((given, scaffold, task, license)) = entry else { continue };
+        if given.trim().is_empty() {
+            reader.problems().push(Diagnostic::new(Code::BadValue, span, "a source's path is empty"));
+            continue;
+        }
         if given.contains("://") {
             reader.problems().push(
                 Diagnostic::new(Code::NotYet, span.clone(), "remote sources are not built yet")
@@ -190,12 +194,16 @@ fn filter(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
     let input = input(reader, "input");
     let condition = reader.text("where");
     let condition_span = reader.span_of("where");
+    if condition.as_deref().is_some_and(|condition| condition.trim().is_empty()) {
+        reader.reject("where", Code::BadValue, "`where` is empty", "write a condition, or remove the key");
+    }
     let mut per_task = None;
     if let Some(mut cap) = reader.table("per_task") {
         let max = cap.required("max", |cap, key| cap.integer(key, 1..=i64::MAX));
         let order_by = cap.text("order_by");
+        let order_span = cap.span_of("order_by");
         cap.finish();
-        per_task = max.map(|max| PerTask { max, order_by });
+        per_task = max.map(|max| PerTask { max, order_by, order_span });
     }
     let allow_empty = reader.boolean("allow_empty").unwrap_or(false);
     Some(Config::Filter(Filter { input: input?, condition, condition_span, per_task, allow_empty }))
@@ -261,7 +269,15 @@ fn tokenizer(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
             );
             return None;
         }
-        (Some(path), false) => TokenizerFrom::Path { path: base.join(path), span: reader.span_of("path") },
+        (Some(path), false) => {
+            for key in ["vocabulary", "scrub"] {
+                if reader.has(key) {
+                    let message = format!("`{key}` is of a tokenizer that is trained; `path` loads one");
+                    reader.reject(key, Code::BadValue, message, "remove one of the two keys");
+                }
+            }
+            TokenizerFrom::Path { path: base.join(path), span: reader.span_of("path") }
+        }
         (None, true) => {
             let input = input(reader, "input")?;
             let vocabulary = match reader.has("vocabulary") {
@@ -330,7 +346,7 @@ fn pack(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
 
 fn sql(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
     let inputs = reader.required("inputs", Reader::texts);
-    let query = reader.required_text("query");
+    let query = reader.required_place("query");
     let query_span = reader.span_of("query");
     let table = reader.text("table").unwrap_or_else(|| "rows".to_owned());
     if crate::contract::Contract::find(&table).is_some() {
@@ -345,7 +361,10 @@ fn sql(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
         match std::fs::read_to_string(base.join(&query)) {
             Ok(text) => text,
             Err(error) => {
-                reader.reject("query", Code::MissingSource, format!("cannot read `{query}`: {error}"), None);
+                let message = format!("cannot read `{query}`: {error}");
+                let hint = format!("relative paths start at `{}`", base.display());
+                let problem = Diagnostic::new(Code::MissingSource, query_span, message).with_hint(hint);
+                reader.problems().push(problem);
                 return None;
             }
         }
@@ -353,5 +372,6 @@ fn sql(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
         query
     };
     let inputs = inputs?.into_iter().map(|(stage, span)| Input { stage, span }).collect();
-    Some(Config::Sql(Sql { inputs, query, query_span, table, key }))
+    let key_span = reader.span_of("key");
+    Some(Config::Sql(Sql { inputs, query, query_span, table, key, key_span }))
 }

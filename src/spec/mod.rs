@@ -7,8 +7,10 @@
 mod diagnostic;
 mod kinds;
 mod reader;
+mod secret;
 mod size;
 mod stages;
+mod syntax;
 mod training;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 pub use diagnostic::{Diagnostic, Span, SpecError};
 pub(crate) use diagnostic::{did_you_mean, nearest};
 pub(crate) use reader::{Reader, read_document};
+pub(crate) use secret::masked;
 pub use size::parse_bytes;
 pub use stages::{
     Config, Dedup, Exact, Filter, Ingest, Label, Launcher, OnLeak, OverLength, Pack, PerTask, Render,
@@ -45,7 +48,7 @@ pub struct Pipeline {
     pub path: PathBuf,
     /// The folder that relative paths resolve against.
     pub base: PathBuf,
-    /// The spec's text, for diagnostics.
+    /// The spec's text, for diagnostics; credentials in it are masked.
     pub text: String,
 }
 
@@ -77,35 +80,48 @@ impl Pipeline {
 
     /// An error at a place in this spec.
     pub fn error(&self, diagnostic: Diagnostic) -> SpecError {
-        SpecError { path: self.path.clone(), text: self.text.clone(), diagnostics: vec![diagnostic] }
+        SpecError::new(&self.path, &self.text, vec![diagnostic])
     }
 }
 
 /// Reads and checks a spec.
 pub fn read(path: &Path) -> Result<Pipeline> {
-    let text = std::fs::read_to_string(path).map_err(|source| SpecError {
-        path: path.to_path_buf(),
-        text: String::new(),
-        diagnostics: vec![Diagnostic::new(
-            Code::SpecUnreadable,
-            0..0,
-            format!("cannot read the spec: {source}"),
-        )],
-    })?;
+    let text = read_text(path, "the spec", Code::SpecUnreadable)?;
     parse(path, &text, &base_of(path))
 }
+
+/// The text of a TOML file, without a byte order mark. `code` is what it means when there is no file.
+pub(crate) fn read_text(path: &Path, what: &str, code: Code) -> Result<String, SpecError> {
+    let bytes = std::fs::read(path).map_err(|source| {
+        let diagnostic = Diagnostic::new(code, 0..0, format!("cannot read {what}: {source}"));
+        SpecError::new(path, "", vec![diagnostic])
+    })?;
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let message = format!("{what} is not UTF-8");
+        let hint = "save it as UTF-8; TOML knows no other encoding".to_owned();
+        let diagnostic = Diagnostic::new(Code::SpecUnreadable, at..at + 1, message).with_hint(hint);
+        SpecError::new(path, &String::from_utf8_lossy(error.as_bytes()), vec![diagnostic])
+    })?;
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.remove(0);
+    }
+    Ok(text)
+}
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Checks a spec that is already in memory.
 pub fn parse(path: &Path, text: &str, base: &Path) -> Result<Pipeline> {
     let pipeline = read_document(path, text, "the spec", |root| lower(root, base))?;
-    Ok(Pipeline { path: path.to_path_buf(), text: text.to_owned(), ..pipeline })
+    Ok(Pipeline { path: path.to_path_buf(), text: secret::masked(text), ..pipeline })
 }
 
 fn lower(root: &mut Reader<'_>, base: &Path) -> Option<Pipeline> {
     let pipeline = root.required_table("pipeline").map(|mut table| {
         let name = table.text("name").unwrap_or_else(|| "pipeline".to_owned());
         let seed = table.integer("seed", 0..=i64::MAX).unwrap_or(0) as u64;
-        let store = table.required_text("store");
+        let store = table.required_place("store");
         if let Some((scheme, _)) = store.as_deref().and_then(|store| store.split_once("://")) {
             let message = format!("`{scheme}://` stores are not built yet");
             table.reject("store", Code::NotYet, message, "use a local path");

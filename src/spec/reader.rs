@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Span, SpecError, did_you_mean, nearest};
+use super::secret;
 use super::size::parse_bytes;
 use crate::code::Code;
 
@@ -26,12 +27,6 @@ impl Problems {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
     }
-
-    fn into_sorted(self) -> Vec<Diagnostic> {
-        let mut list = self.0.into_inner();
-        list.sort_by_key(|d| (d.span.start, d.span.end));
-        list
-    }
 }
 
 /// Reads a whole TOML document: syntax first, then `lower` asks for keys, then what was not asked for is unknown.
@@ -44,21 +39,31 @@ pub(crate) fn read_document<T>(
 ) -> Result<T, SpecError> {
     let problems = Problems::default();
     let (document, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        problems.push(Diagnostic::new(Code::Syntax, span, error.message().to_owned()));
+    if !errors.is_empty() {
+        let errors = errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message()));
+        return Err(SpecError::new(path, text, super::syntax::mistakes(text, errors)));
     }
-    let mut result = None;
-    if errors.is_empty() {
-        let mut root = Reader::new(document.get_ref(), 0..0, what, &problems);
-        result = lower(&mut root);
-        root.finish();
+    let mut root = Reader::new(document.get_ref(), 0..0, what, &problems);
+    let result = lower(&mut root);
+    root.finish();
+    let mut diagnostics = problems.0.into_inner();
+    let mut text = text.to_owned();
+    for (place, in_sight) in secret::places(&text, document.get_ref()) {
+        // Whatever else is wrong with the value, this must be mended first.
+        diagnostics
+            .retain(|diagnostic| place.start < diagnostic.span.start || diagnostic.span.end < place.end);
+        if !in_sight {
+            secret::blot(&mut text, place.start + 1..place.end.max(place.start + 2) - 1, '*');
+        }
+        let message = "a URL must not hold credentials or a signature";
+        let hint = "take them out: finch takes credentials from the environment".to_owned();
+        diagnostics.push(Diagnostic::new(Code::BadValue, place, message).with_hint(hint));
     }
-    let mut diagnostics = problems.into_sorted();
+    diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
     diagnostics.dedup();
     match result {
         Some(result) if diagnostics.is_empty() => Ok(result),
-        _ => Err(SpecError { path: path.to_path_buf(), text: text.to_owned(), diagnostics }),
+        _ => Err(SpecError::new(path, &text, diagnostics)),
     }
 }
 
@@ -163,6 +168,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A text that must be there and say something.
+    pub(crate) fn required_place(&mut self, key: &str) -> Option<String> {
+        let place = self.required_text(key)?;
+        if place.trim().is_empty() {
+            self.reject(key, Code::BadValue, format!("`{key}` in {} is empty", self.what), None);
+            return None;
+        }
+        Some(place)
+    }
+
     pub(crate) fn required_text(&mut self, key: &str) -> Option<String> {
         self.required(key, Self::text)
     }
@@ -184,18 +199,21 @@ impl<'a> Reader<'a> {
             self.wrong_type(key, value, "a whole number");
             return None;
         };
-        match i64::from_str_radix(digits.as_str(), digits.radix()) {
-            Ok(number) if range.contains(&number) => Some(number),
-            _ => {
-                let message = if *range.end() == i64::MAX {
-                    format!("`{key}` in {} must be at least {}", self.what, range.start())
-                } else {
-                    format!("`{key}` in {} must be between {} and {}", self.what, range.start(), range.end())
-                };
-                self.reject(key, Code::BadValue, message, None);
-                None
-            }
+        let number = i64::from_str_radix(digits.as_str(), digits.radix());
+        if let Ok(number) = number
+            && range.contains(&number)
+        {
+            return Some(number);
         }
+        // What does not fit 64 bits is too large, or too small when it has a sign.
+        let too_small = number.map_or(digits.as_str().starts_with('-'), |number| number < *range.start());
+        let bounds = match (*range.end() == i64::MAX, too_small) {
+            (true, true) => format!("at least {}", range.start()),
+            (true, false) => format!("at most {}", range.end()),
+            (false, _) => format!("between {} and {}", range.start(), range.end()),
+        };
+        self.reject(key, Code::BadValue, format!("`{key}` in {} must be {bounds}", self.what), None);
+        None
     }
 
     /// A size: text such as `64MiB`, or a number of bytes.

@@ -124,6 +124,9 @@ pub struct PerTask {
     pub max: i64,
     /// Which come first; ties are broken by transition id.
     pub order_by: Option<String>,
+    /// The place of `order_by`.
+    #[serde(skip)]
+    pub order_span: Span,
 }
 
 /// What to do with content on both sides of the split.
@@ -300,6 +303,9 @@ pub struct Sql {
     pub table: String,
     /// The columns of its unique key; empty means all columns.
     pub key: Vec<String>,
+    /// The place of the key.
+    #[serde(skip)]
+    pub key_span: Span,
 }
 
 impl Config {

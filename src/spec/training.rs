@@ -53,7 +53,7 @@ pub(super) fn train(reader: &mut Reader<'_>, folder: &Path) -> Option<Config> {
     config.eval_tokens = count(reader, "eval_tokens");
     set(&mut config.checkpoint_every, every(reader, "checkpoint_every"));
     let launcher = if reader.has("launcher") { launcher(reader) } else { Some(Launcher::Local) };
-    validate(reader, &config, warmup);
+    validate(reader, &config, &warmup);
     base?;
     lr?;
     Some(Config::Train(Box::new(Train { input: input?, base_span, config, launcher: launcher? })))
@@ -133,27 +133,23 @@ fn launcher(reader: &mut Reader<'_>) -> Option<Launcher> {
 }
 
 /// What the trainer itself would refuse, at the place of the key.
-fn validate(reader: &Reader<'_>, config: &training::Config, warmup: Span) {
-    let report = |code, span, key, reason| {
+fn validate(reader: &Reader<'_>, config: &training::Config, warmup: &Span) {
+    for (key, reason) in config.problems() {
+        let (keys, absent) = match key {
+            "epochs" => (["epochs", "steps"], config.epochs.is_none()),
+            "batch_examples" => (["batch_examples", "batch_packs"], config.batch_examples.is_none()),
+            _ => ([key; 2], false),
+        };
+        // What it says was refused already; it is not missing.
+        if absent && keys.iter().any(|key| reader.has(key)) {
+            continue;
+        }
+        let (code, span) = match key {
+            _ if absent => (Code::MissingKey, reader.span()),
+            "warmup" => (Code::BadValue, warmup.clone()),
+            key => (Code::BadValue, reader.span_of(key)),
+        };
         let message = format!("`{key}` in {} {reason}", reader.what());
         reader.problems().push(Diagnostic::new(code, span, message));
-    };
-    let either = [
-        (["epochs", "steps"], config.length().err()),
-        (["batch_examples", "batch_packs"], config.batch().err()),
-    ];
-    let whole = either.iter().all(|(_, problem)| problem.is_none());
-    for (keys, problem) in either {
-        let Some((key, reason)) = problem else { continue };
-        match keys.iter().filter(|key| reader.has(key)).count() {
-            0 => report(Code::MissingKey, reader.span(), key, reason),
-            // What it says was refused already.
-            1 => {}
-            _ => report(Code::BadValue, reader.span_of(key), key, reason),
-        }
-    }
-    if whole && let Err((key, reason)) = config.validate() {
-        let span = if key == "warmup" { warmup } else { reader.span_of(key) };
-        report(Code::BadValue, span, key, reason);
     }
 }

@@ -223,7 +223,7 @@ impl Session<'_> {
             return error;
         };
         let name = unknown.trim_start_matches("public.");
-        let known: Vec<String> = catalog
+        let mut known: Vec<String> = catalog
             .schema_names()
             .into_iter()
             .flat_map(|schema| {
@@ -232,6 +232,7 @@ impl Session<'_> {
                 names.into_iter().map(move |table| format!("{prefix}{table}"))
             })
             .collect();
+        known.sort();
         Error::Sql {
             reason: format!("no table is named `{name}`"),
             code: Code::UnknownTable,
@@ -350,20 +351,49 @@ fn failed(error: DataFusionError) -> Error {
         DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => (Code::Environment, None),
         _ => (Code::Query, None),
     };
-    let text = error.to_string();
+    let (reason, near) = plain(&error.to_string());
+    Error::Sql { reason, code, hint: hint.or(near) }
+}
+
+/// The engine's words without what it adds for its own developers, and what it thinks was meant.
+fn plain(text: &str) -> (String, Option<String>) {
+    // Whatever else went wrong, this says it best.
+    let signature = text.split_once("No function matches the given name and argument types '");
+    if let Some((call, _)) = signature.and_then(|(_, rest)| rest.split_once("'.")) {
+        return (format!("no function fits `{call}`"), None);
+    }
+    if let Some((name, near)) =
+        text.split_once("Invalid function '").and_then(|(_, rest)| rest.split_once("'."))
+    {
+        let near = near.trim().strip_prefix("Did you mean '").and_then(|near| near.split_once("'?"));
+        return (
+            format!("no function is named `{name}`"),
+            near.map(|(near, _)| format!("did you mean `{near}`?")),
+        );
+    }
+    if let Some((_, found)) =
+        text.split_once("non-boolean predicate '").and_then(|(_, rest)| rest.split_once("' returning "))
+    {
+        return (format!("the condition is of the type {found}, not true or false"), None);
+    }
+    if text.contains("only supports a single SQL statement") {
+        return ("there is more than one statement".to_owned(), None);
+    }
     // The engine lists every column that it knows; the nearest one, which it names too, is enough.
-    let text = text
-        .split("\nValid fields are")
-        .next()
-        .unwrap_or(&text)
-        .split(" Valid fields are")
-        .next()
-        .unwrap_or("");
-    let reason = text
-        .trim_start_matches("Error during planning: ")
-        .trim_start_matches("SQL error: ")
-        .trim_start_matches("Schema error: ")
-        .trim()
-        .to_owned();
-    Error::Sql { reason, code, hint }
+    let ends = ["\nValid fields are", " Valid fields are", "\nThis issue was likely caused by a bug"];
+    let mut text = ends.iter().fold(text, |text, end| text.split(end).next().unwrap_or(text));
+    let starts =
+        ["Internal error: ", "Error during planning: ", "Execution error: ", "SQL error: ", "Schema error: "];
+    while let Some(rest) = starts.iter().find_map(|start| text.strip_prefix(start)) {
+        text = rest;
+    }
+    let wrapped = ["ParserError(\"", "TokenizerError(\""].iter().find_map(|start| text.strip_prefix(start));
+    let Some(text) = wrapped.and_then(|text| text.strip_suffix("\")")) else {
+        return (text.trim().to_owned(), None);
+    };
+    let text = text.replace("\\\"", "\"").replace("found: EOF", "found: the end");
+    match text.split_once(" at Line: ").map(|(what, place)| (what, place.split_once(", Column: "))) {
+        Some((what, Some((line, column)))) => (format!("{what} (line {line}, column {column})"), None),
+        _ => (text, None),
+    }
 }

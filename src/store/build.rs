@@ -19,6 +19,7 @@ pub const VERSION: u32 = 1;
 
 /// One execution of a spec.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BuildRecord {
     /// The format's version, [`VERSION`].
@@ -47,6 +48,7 @@ pub struct BuildRecord {
 
 /// What a build did about a stage.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StageRecord {
     /// The stage's name in the spec.
@@ -56,8 +58,10 @@ pub struct StageRecord {
     /// The stages that it reads, the main one first.
     pub inputs: Vec<String>,
     /// Its dataset.
+    #[cfg_attr(test, schemars(with = "schemas::Hex"))]
     pub fingerprint: Digest,
     /// Plain BLAKE3 of the dataset's manifest.
+    #[cfg_attr(test, schemars(with = "schemas::Hex"))]
     pub manifest: Digest,
     /// Reused or computed.
     pub decision: Decision,
@@ -89,6 +93,7 @@ pub struct ReadingRecord {
 
 /// What a training's manifest must not hold: clocks, and what depends on whether it was resumed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TrainingRecord {
     /// Wall time of the trainer's last process.
@@ -107,6 +112,7 @@ pub struct TrainingRecord {
 
 /// Whether a stage had to be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// Its dataset was in the store.
@@ -296,4 +302,46 @@ pub(super) fn read(path: &Path) -> Result<BuildRecord> {
         });
     }
     Ok(build)
+}
+
+#[cfg(test)]
+mod schemas {
+    use std::path::Path;
+
+    use schemars::generate::SchemaSettings;
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    use super::BuildRecord;
+
+    /// How a digest is written.
+    pub(super) struct Hex;
+
+    impl JsonSchema for Hex {
+        fn schema_name() -> std::borrow::Cow<'static, str> {
+            "Digest".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({ "type": "string", "pattern": "^[0-9a-f]{64}$" })
+        }
+    }
+
+    #[test]
+    fn the_schema_of_build_records_is_current() {
+        let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+        let schema = generator.into_root_schema_for::<BuildRecord>();
+        let text =
+            format!("{:#}\n", schema.as_value()).replace("[`", "`").replace("`]", "`").replace("\\n", " ");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/build.schema.json");
+        if std::env::var_os("FINCH_REWRITE").is_some() {
+            std::fs::write(&file, text).expect("write");
+            return;
+        }
+        let written = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            written == text,
+            "{} is not current: run this test with FINCH_REWRITE=1\n{text}",
+            file.display()
+        );
+    }
 }

@@ -4,19 +4,23 @@
 #![allow(clippy::print_stdout)]
 
 mod bad_input;
+mod bad_specs;
 mod datasets;
 mod demo;
 mod diff;
 mod faults;
 mod gc;
+mod golden;
 mod house;
 mod incremental;
 mod meta;
+mod mutations;
 mod pack;
 mod project;
 mod query;
 mod real_logs;
 mod regressions;
+mod schemas;
 mod semantics;
 mod show;
 mod spec_errors;

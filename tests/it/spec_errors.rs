@@ -143,7 +143,7 @@ fn sql_is_planned_before_anything_runs() {
     check(from, &with("DROP TABLE kept.transitions"), "19:9", "F0204", &[]);
     check(from, &with("nosuch.sql"), "19:9", "F0301", &["nosuch.sql"]);
     let key = "SELECT transition_id FROM kept.transitions\"\nkey = [\"transition\"]#";
-    check(from, &with(key), "19:9", "F0203", &["`transition`", "did you mean `transition_id`?"]);
+    check(from, &with(key), "20:7", "F0203", &["`transition`", "did you mean `transition_id`?"]);
 }
 
 #[test]

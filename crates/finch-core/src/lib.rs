@@ -14,6 +14,8 @@ pub mod manifest;
 pub mod packing;
 pub mod rows;
 pub mod sample;
+#[cfg(test)]
+mod schemas;
 pub mod scrub;
 pub mod shard;
 pub mod signals;

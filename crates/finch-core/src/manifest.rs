@@ -15,6 +15,7 @@ pub const VERSION: u32 = 1;
 
 /// A dataset's manifest, stored as `manifest.json` beside its tables.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The format's version, [`VERSION`].
@@ -55,6 +56,7 @@ pub struct Manifest {
 
 /// One table of a dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Table {
     /// The columns of the unique key; rows are sorted by it, nulls first.
@@ -76,6 +78,7 @@ pub struct Table {
 
 /// A column's name, type and nullability.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Column {
     /// The name.
@@ -89,6 +92,7 @@ pub struct Column {
 
 /// One file of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
     /// The path inside the dataset, `/`-joined.
@@ -105,6 +109,7 @@ pub struct FileEntry {
 
 /// Records in and out of a stage, and why some were kept out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Records read.

@@ -8,6 +8,7 @@ use crate::Digest;
 
 /// Everything that decides the weights, besides the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What training starts from.
@@ -79,6 +80,7 @@ pub struct Config {
 
 /// What training starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Base {
     /// A Hugging Face checkpoint directory: `config.json` and safetensors.
@@ -94,6 +96,7 @@ pub enum Base {
 
 /// How weights begin that no checkpoint holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// Normal with the config's `initializer_range`; norms are one. As `transformers` initialises.
@@ -102,6 +105,7 @@ pub enum Init {
 
 /// What is optimised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// Every weight, by cross entropy over the trained tokens.
@@ -111,6 +115,7 @@ pub enum Method {
 
 /// How the learning rate moves over the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// Its shape after warm-up.
@@ -129,6 +134,7 @@ impl Default for Schedule {
 
 /// The shape of a schedule after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
     /// Half a cosine, down to 0.
@@ -142,6 +148,7 @@ pub enum ScheduleKind {
 
 /// The type of weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DType {
     /// 32 bits.
@@ -153,6 +160,7 @@ pub enum DType {
 
 /// Where to train.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Device {
     /// The first CUDA device, or else the CPU.
@@ -275,54 +283,45 @@ impl Config {
         }
     }
 
-    /// Checks every value; the error is the key and what is wrong with it.
+    /// Checks every value; the error is the first key that has a problem, and what it is.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        self.length()?;
-        self.batch()?;
-        let positive = |key, value: f64| match value.is_finite() && value > 0.0 {
-            true => Ok(()),
-            false => Err((key, format!("must be above 0, not {value}"))),
-        };
-        let amount = |key, value: f64| match value.is_finite() && value >= 0.0 {
-            true => Ok(()),
-            false => Err((key, format!("must not be negative, nor {value}"))),
-        };
-        let below_one = |key, value: f64| match (0.0..1.0).contains(&value) {
-            true => Ok(()),
-            false => Err((key, format!("must be at least 0 and below 1, not {value}"))),
-        };
-        positive("lr", self.lr)?;
-        positive("epsilon", self.epsilon)?;
-        amount("weight_decay", self.weight_decay)?;
-        amount("clip", self.clip)?;
-        below_one("beta1", self.beta1)?;
-        below_one("beta2", self.beta2)?;
-        if !(0.0..=1.0).contains(&self.schedule.warmup) {
-            return Err(("warmup", format!("must be between 0 and 1, not {}", self.schedule.warmup)));
-        }
-        for (key, value) in [("micro_packs", self.micro_packs), ("threads", u64::from(self.threads))] {
-            if value == 0 {
-                return Err((key, "must be at least 1".to_owned()));
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Every key whose value cannot be, and why.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let either = [self.length().err(), self.batch().err()];
+        let mut problems: Vec<(&'static str, String)> = either.into_iter().flatten().collect();
+        let mut check = |key, fine: bool, reason: String| {
+            if !fine && problems.iter().all(|(known, _)| *known != key) {
+                problems.push((key, reason));
             }
+        };
+        for (key, value) in [("lr", self.lr), ("epsilon", self.epsilon)] {
+            check(key, value.is_finite() && value > 0.0, format!("must be above 0, not {value}"));
         }
-        for (key, value) in [
-            ("steps", self.steps),
-            ("batch_examples", self.batch_examples),
-            ("batch_packs", self.batch_packs),
-            ("eval_tokens", self.eval_tokens),
-            ("micro_packs", Some(self.micro_packs)),
+        for (key, value) in [("weight_decay", self.weight_decay), ("clip", self.clip)] {
+            check(key, value.is_finite() && value >= 0.0, format!("must not be negative, nor {value}"));
+        }
+        for (key, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            let reason = format!("must be at least 0 and below 1, not {value}");
+            check(key, (0.0..1.0).contains(&value), reason);
+        }
+        let warmup = self.schedule.warmup;
+        check("warmup", (0.0..=1.0).contains(&warmup), format!("must be between 0 and 1, not {warmup}"));
+        let threads = Some(u64::from(self.threads));
+        for (key, value, most) in [
+            ("micro_packs", Some(self.micro_packs), Self::MOST),
+            ("threads", threads, u64::from(Self::MOST_THREADS)),
+            ("steps", self.steps, Self::MOST),
+            ("batch_examples", self.batch_examples, Self::MOST),
+            ("batch_packs", self.batch_packs, Self::MOST),
+            ("eval_tokens", self.eval_tokens, Self::MOST),
         ] {
-            if value.is_some_and(|value| value > Self::MOST) {
-                return Err((key, format!("must be at most {}", Self::MOST)));
-            }
+            check(key, value != Some(0), "must be at least 1".to_owned());
+            check(key, value.is_none_or(|value| value <= most), format!("must be at most {most}"));
         }
-        if self.threads > Self::MOST_THREADS {
-            return Err(("threads", format!("must be at most {}", Self::MOST_THREADS)));
-        }
-        if self.eval_tokens == Some(0) {
-            return Err(("eval_tokens", "must be at least 1".to_owned()));
-        }
-        Ok(())
+        problems
     }
 }
 

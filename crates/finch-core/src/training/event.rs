@@ -8,6 +8,7 @@ use crate::Digest;
 
 /// One line of the trainer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The data and the model are there; training begins.
@@ -31,6 +32,7 @@ pub enum Event {
 
 /// The first event: what will be done with what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Start {
     /// Versions and device.
     pub environment: Environment,
@@ -52,6 +54,7 @@ pub struct Start {
 
 /// What the weights depend on besides parameters and data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Environment {
     /// Versions of `finch-train`, `libtorch`, `tch`.
     pub versions: BTreeMap<String, String>,
@@ -65,6 +68,7 @@ pub struct Environment {
 
 /// Sums over packs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
     /// Packs.
     pub packs: u64,
@@ -78,6 +82,7 @@ pub struct Totals {
 
 /// Held-out losses at one point of training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Eval {
     /// Steps done.
     pub step: u64,
@@ -91,6 +96,7 @@ pub struct Eval {
 
 /// The held-out loss of one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TaskLoss {
     /// The task.
     pub task: String,
@@ -106,6 +112,7 @@ pub struct TaskLoss {
 
 /// One optimizer step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Step {
     /// The step, from 1.
     pub step: u64,
@@ -135,6 +142,7 @@ pub struct Step {
 
 /// The last event of a training that succeeded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finish {
     /// Steps done.
     pub step: u64,
@@ -153,6 +161,7 @@ pub struct Finish {
 
 /// The last event of a training that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Failure {
     /// The stable code, such as `F0805`.
     pub code: String,

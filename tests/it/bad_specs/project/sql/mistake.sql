@@ -1,0 +1,4 @@
+SELECT
+    transition_id,
+    outcme
+FROM labelled.transitions
