@@ -114,7 +114,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// Checks a spec that is already in memory.
 pub fn parse(path: &Path, text: &str, base: &Path) -> Result<Pipeline> {
     let pipeline = read_document(path, text, "the spec", |root| lower(root, base))?;
-    Ok(Pipeline { path: path.to_path_buf(), text: secret::masked(text), ..pipeline })
+    Ok(Pipeline { path: path.to_path_buf(), text: masked(text), ..pipeline })
 }
 
 fn lower(root: &mut Reader<'_>, base: &Path) -> Option<Pipeline> {

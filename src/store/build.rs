@@ -82,6 +82,7 @@ pub struct StageRecord {
 }
 
 /// How much of the logs had to be read. It depends on what the store remembers, so no manifest may hold it.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadingRecord {
