@@ -131,9 +131,18 @@ impl Identity {
 }
 
 impl Finished {
-    /// The record of a training whose model and losses are in `out`.
-    pub(crate) fn new(identity: Identity, start: Start, finish: Finish, out: &Path) -> Result<Self> {
-        Ok(Self { identity, start, finish, files: outputs(out)? })
+    /// The record of a training whose model and losses are in `out`, and are hashed here; `finish` gets the digest of
+    /// the weights.
+    pub(crate) fn new(
+        identity: Identity,
+        start: Start,
+        finish: impl FnOnce(Digest) -> Finish,
+        out: &Path,
+    ) -> Result<Self> {
+        let files = outputs(out)?;
+        let weights = files.get(&format!("{}/{}", files::MODEL, files::WEIGHTS));
+        let weights = *weights.ok_or_else(|| Error::Torch("the model was not written".to_owned()))?;
+        Ok(Self { identity, start, finish: finish(weights), files })
     }
 
     /// The finished training in a folder, if there is one. A record that cannot be read, or whose model is gone or
@@ -291,23 +300,18 @@ pub(crate) fn newest(out: &Path) -> Option<PathBuf> {
     steps(&out.join(FOLDER)).ok()?.pop().map(|(_, folder)| folder)
 }
 
-/// Writes the finished model; the digest of its weights.
+/// Writes the finished model.
 pub(crate) fn write_model(
     out: &Path,
     model: &Model,
     config: &Config,
     companions: &[(String, Vec<u8>)],
-) -> Result<Digest> {
-    let target = out.join(files::MODEL);
-    let mut digest = None;
-    publish(out, &target, |aside| {
-        let weights = aside.join(files::WEIGHTS);
-        tensors::write(&weights, &model.parameters)?;
-        digest = Some(finch_core::digest::of_file(&weights)?);
+) -> Result<()> {
+    publish(out, &out.join(files::MODEL), |aside| {
+        tensors::write(&aside.join(files::WEIGHTS), &model.parameters)?;
         write_json(&aside.join(files::CONFIG), &model.shape.written(config.dtype))?;
         companions.iter().try_for_each(|(name, bytes)| write_bytes(&aside.join(name), bytes))
-    })?;
-    digest.ok_or_else(|| Error::Torch("the model was not written".to_owned()))
+    })
 }
 
 /// Checkpoints in a folder, oldest first.

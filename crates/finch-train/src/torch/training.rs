@@ -99,10 +99,9 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
         }
     }
     training.evaluate(steps)?;
-    training.check_weights(steps)?;
-    let weights = checkpoint::write_model(out, &training.model, &config, &companions)?;
+    checkpoint::write_model(out, &training.model, &config, &companions)?;
     losses::write(&out.join(files::LOSSES), &training.losses)?;
-    let finish = Finish {
+    let finish = |weights| Finish {
         step: steps,
         weights,
         seconds: started.elapsed().as_secs_f64(),
@@ -110,8 +109,9 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
         memory: peak_memory(),
         already: false,
     };
-    Finished::new(identity.clone(), start, finish.clone(), out)?.write(out)?;
-    training.log.event(&Event::Finish(finish))
+    let finished = Finished::new(identity.clone(), start, finish, out)?;
+    finished.write(out)?;
+    training.log.event(&Event::Finish(finished.finish))
 }
 
 /// What the base says, which must be what the config was written for.
@@ -209,7 +209,8 @@ impl Training<'_> {
         self.log.event(&Event::Step(record))
     }
 
-    /// Refuses to keep weights that are no numbers: the last update may have broken what no loss has seen yet.
+    /// Refuses to keep weights that are no numbers: the last update may have broken what no loss has seen yet. A
+    /// checkpoint comes after the last step, so no model is written from weights that were not looked at.
     fn check_weights(&self, step: u64) -> Result<()> {
         let Some(name) = self.model.first_broken() else { return Ok(()) };
         Err(Error::NotFinite {
