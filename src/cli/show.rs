@@ -56,8 +56,10 @@ fn text(history: &History, store: &StoreArgs) -> String {
     }
     for related in &history.related {
         if let ([other], 1) = (related.first.as_slice(), related.total) {
-            text +=
-                &format!("{} {} {}{}\n", related.role, related.kind.name(), other.id, facts(&other.facts));
+            let kind = related.kind.name();
+            // A role that is the kind's own name is said once.
+            let role = if related.role == kind { String::new() } else { format!("{} ", related.role) };
+            text += &format!("{role}{kind} {}{}\n", other.id, facts(&other.facts));
             continue;
         }
         text += &format!("{}: {}\n", related.role, related.total);

@@ -131,8 +131,7 @@ impl Parsed {
     pub fn tidy(self, used: &[PathBuf], damaged: &[PathBuf], scratch: &Path) -> Result<()> {
         let needed = used.len() > MOST_PACKS || !damaged.is_empty();
         let Some(lock) = self.lock.as_ref().filter(|_| needed) else { return Ok(()) };
-        // Unlocking before locking again would let another process remove what this one is about to read; it is
-        // opened anew below, and what is gone is skipped.
+        // Between the two, another process may tidy first: a pack that is gone then is passed over.
         let alone = lock.unlock().and_then(|()| lock.try_lock().map_err(std::io::Error::from));
         if alone.is_err() {
             return Ok(());
