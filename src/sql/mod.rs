@@ -327,9 +327,38 @@ fn url(file: &Path) -> Result<ListingTableUrl> {
     ListingTableUrl::try_new(url, None).map_err(|_| bad())
 }
 
+/// A statement without its comments, which name columns that it does not read.
+fn without_comments(query: &str) -> String {
+    let mut out = String::with_capacity(query.len());
+    let mut rest = query;
+    while let Some(at) = rest.find(['\'', '"', '-', '/']) {
+        let (before, found) = rest.split_at(at);
+        out.push_str(before);
+        let length = match found.as_bytes() {
+            [quote @ (b'\'' | b'"'), ..] => {
+                let end = found[1..].find(char::from(*quote)).map_or(found.len(), |end| end + 2);
+                out.push_str(&found[..end]);
+                end
+            }
+            [b'-', b'-', ..] => found.find('\n').unwrap_or(found.len()),
+            [b'/', b'*', ..] => {
+                out.push(' ');
+                found[2..].find("*/").map_or(found.len(), |end| end + 4)
+            }
+            _ => {
+                out.push_str(&found[..1]);
+                1
+            }
+        };
+        rest = &found[length..];
+    }
+    out.push_str(rest);
+    out
+}
+
 /// The words of a statement: what views it can possibly need.
 pub fn words(query: &str) -> BTreeSet<String> {
-    query
+    without_comments(query)
         .split(|c: char| !(c.is_alphanumeric() || c == '_'))
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
@@ -395,5 +424,19 @@ fn plain(text: &str) -> (String, Option<String>) {
     match text.split_once(" at Line: ").map(|(what, place)| (what, place.split_once(", Column: "))) {
         Some((what, Some((line, column)))) => (format!("{what} (line {line}, column {column})"), None),
         _ => (text, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_comments_are_not_needed() {
+        let words = |query| words(query).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(words("-- its response\nSELECT a-b/c -- d"), "a b c select");
+        assert_eq!(words("SELECT/* the\nprompt */a, '--' AS \"/*b\", c"), "a as b c select");
+        assert_eq!(words("SELECT 'it''s -- one', d FROM t --"), "d from it one s select t");
+        assert_eq!(words("SELECT e /* open"), "e select");
     }
 }

@@ -30,7 +30,11 @@ pub struct Needed {
 impl Needed {
     /// What a query speaks of. A `*` counts as all columns, except in `count(*)`.
     pub fn by(query: &str) -> Self {
-        let dense: String = query.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
+        let dense: String = super::without_comments(query)
+            .chars()
+            .filter(|c| !c.is_whitespace())
+            .collect::<String>()
+            .to_lowercase();
         let words = words(query);
         let all = dense.replace("count(*)", "").contains('*') || words.contains("describe");
         Self { words, all }
