@@ -2,21 +2,28 @@
 -- valid first, then the better score, then the earliest iteration, then the lowest program and id.
 -- $raw is 1 when programs are compared as logged, 0 when in canonical form. An evicted parent has no program;
 -- its candidate stands for it, so that such steps are equal only within a run.
+-- Of each transition the one that stands for it, itself when it stays. Only keys are sorted, and no window looks
+-- ahead: one over whole partitions, such as a count, would hold all rows of the table at once.
 WITH keyed AS (
   SELECT
-    t.*,
+    t.transition_id,
+    t.task,
+    t.response_id,
+    t.child_valid,
+    t.iteration,
+    t.child_program,
     coalesce(CASE WHEN $raw = 1 THEN t.parent_raw_blake3 ELSE t.parent_program END, t.parent_candidate) AS parent_key,
     CASE WHEN $raw = 1 THEN t.child_raw_blake3 ELSE t.child_program END AS child_key,
     CASE t.direction WHEN 'maximize' THEN t.child_score WHEN 'minimize' THEN -t.child_score END AS goodness
   FROM input.transitions t
+),
+placed AS (
+  SELECT
+    transition_id,
+    first_value(transition_id) OVER (
+      PARTITION BY task, parent_key, child_key, response_id
+      ORDER BY child_valid DESC, goodness DESC NULLS LAST, iteration ASC NULLS LAST, child_program ASC, transition_id ASC
+    ) AS kept_id
+  FROM keyed
 )
-SELECT
-  k.*,
-  count(*) OVER (PARTITION BY task, parent_key, child_key, response_id) AS multiplicity,
-  row_number() OVER best AS place,
-  first_value(transition_id) OVER best AS kept_id
-FROM keyed k
-WINDOW best AS (
-  PARTITION BY task, parent_key, child_key, response_id
-  ORDER BY child_valid DESC, goodness DESC NULLS LAST, iteration ASC NULLS LAST, child_program ASC, transition_id ASC
-)
+SELECT transition_id, kept_id FROM placed ORDER BY transition_id
