@@ -7,7 +7,7 @@ use finch_core::Digest;
 use crate::ingest::record::Record;
 
 /// The parents that the best record names; a copy's parent is what it copies and says nothing.
-pub(super) fn parents(group: &[(usize, bool, Record)]) -> Vec<(usize, String)> {
+pub(super) fn parents(group: &[(usize, bool, Box<Record>)]) -> Vec<(usize, String)> {
     group
         .iter()
         .filter(|(_, copy, _)| !copy)
@@ -34,9 +34,13 @@ pub(super) fn rank(record: &Record, copy: bool) -> Rank {
     )
 }
 
-/// The best record with its gaps filled from the others, in order.
-pub(super) fn merge(native_id: String, group: &[(usize, bool, Record)]) -> Record {
-    let mut merged = group[0].2.clone();
+/// The best record, the first of its group, with its gaps filled from the others, in order.
+pub(super) fn merge(
+    native_id: String,
+    best: Box<Record>,
+    group: &[(usize, bool, Box<Record>)],
+) -> Box<Record> {
+    let mut merged = best;
     merged.native_id = native_id;
     merged.copy_of = None;
     for (_, copy, other) in &group[1..] {

@@ -23,7 +23,7 @@ use piece::Piece;
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// What its best record says, with gaps filled from the others.
-    pub merged: Record,
+    pub merged: Box<Record>,
     /// Records that describe it, copies included and stubs excluded.
     pub records: u64,
     /// Native ids of its copies, sorted.
@@ -95,7 +95,7 @@ pub fn unite(units: Vec<UnitRecords>) -> Vec<Run> {
     let mut nodes = Nodes { namespaces: namespaces(&units), ..Nodes::default() };
     for (unit, log) in units.into_iter().enumerate() {
         for record in log.records {
-            nodes.add(unit, log.scaffold, record);
+            nodes.add(unit, log.scaffold, Box::new(record));
         }
     }
     nodes.mark_island_seeds();
@@ -128,7 +128,8 @@ struct Nodes {
     namespaces: Vec<usize>,
     index: HashMap<NodeKey, usize>,
     keys: Vec<NodeKey>,
-    records: Vec<Vec<(usize, Record)>>,
+    /// Boxed, as most nodes have one or two and a vector begins with room for four.
+    records: Vec<Vec<(usize, Box<Record>)>>,
 }
 
 /// A candidate before it has a run.
@@ -157,7 +158,7 @@ impl Nodes {
         self.keys.len() - 1
     }
 
-    fn add(&mut self, unit: usize, scaffold: &'static str, record: Record) {
+    fn add(&mut self, unit: usize, scaffold: &'static str, record: Box<Record>) {
         let node = self.node(unit, scaffold, &record.native_id);
         self.records[node].push((unit, record));
     }
@@ -189,7 +190,7 @@ impl Nodes {
         // Following may add nodes: originals that no record describes. They are at the end, their own originals.
         let described = self.keys.len();
         let original: Vec<usize> = (0..described).map(|node| self.original(node)).collect();
-        let mut groups: BTreeMap<usize, Vec<(usize, bool, Record)>> = BTreeMap::new();
+        let mut groups: BTreeMap<usize, Vec<(usize, bool, Box<Record>)>> = BTreeMap::new();
         for (node, &target) in original.iter().enumerate() {
             for (unit, record) in std::mem::take(&mut self.records[node]) {
                 groups.entry(target).or_default().push((unit, node != target, record));
@@ -218,13 +219,19 @@ impl Nodes {
             copies.sort();
             copies.dedup();
             let records = group.iter().filter(|(_, _, record)| !record.stub).count() as u64;
-            let merged = merge(key.id.clone(), &group);
             let says_root =
                 group.iter().any(|(_, copy, record)| !copy && !record.stub && record.copy_of.is_none());
+            // Taken, not copied: there is one for each candidate, and what readers' threads allocated and is then freed
+            // is of no use to this one. Only records without a program are needed once more.
+            let best = match group.iter().any(|(.., record)| record.program.is_some()) {
+                true => std::mem::take(&mut group[0].2),
+                false => group[0].2.clone(),
+            };
+            let merged = merge(key.id.clone(), best, &group);
             let without_program = match merged.program {
                 Some(_) => Vec::new(),
                 None => {
-                    group.into_iter().map(|(_, _, record)| record).filter(|record| !record.stub).collect()
+                    group.into_iter().map(|(_, _, record)| *record).filter(|record| !record.stub).collect()
                 }
             };
             let is_root = parent_nodes.is_empty() && says_root;
@@ -311,7 +318,7 @@ impl Nodes {
 }
 
 /// Whether one of the records has this program.
-fn holds(records: &[(usize, Record)], program: ProgramRef) -> bool {
+fn holds(records: &[(usize, Box<Record>)], program: ProgramRef) -> bool {
     records.iter().any(|(_, record)| record.program.is_some_and(|own| own.id == program.id))
 }
 

@@ -19,7 +19,7 @@ use self::reading::Reading;
 use super::{Context, Outcome, Removed};
 use crate::catalog::Direction;
 use crate::code::Code;
-use crate::contract::{Contract, conform};
+use crate::contract::{Contract, conform, encode};
 use crate::error::{Error, Result};
 use crate::ingest::assess::{self, Failure, Objective};
 use crate::ingest::unite::{self, Run};
@@ -34,6 +34,9 @@ use rows::{CandidateRow, ObjectiveRow, QuarantineRow, RunRow, TaskRow, Transitio
 const PROGRAMS: &str = include_str!("../../../sql/ingest_programs.sql");
 /// All texts that were read, in the order of the table.
 const TEXTS: &str = include_str!("../../../sql/ingest_texts.sql");
+
+/// Rows of a long table that are encoded together.
+const ROWS_AT_ONCE: usize = 1024;
 
 pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
     let nothing = Discovery::default();
@@ -59,7 +62,7 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
     let mut tables = Tables::default();
     let mut counts = Counts { input: records, conserved: true, ..Counts::default() };
     let mut removed = Vec::new();
-    for run in &runs {
+    for run in runs {
         let of_run: u64 = run.candidates.values().map(|candidate| candidate.records).sum();
         if sample::unit(context.pipeline.seed, "sample", &run.run_id.to_string()) >= context.pipeline.sample {
             counts.removed += of_run;
@@ -74,7 +77,7 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
         let used = run.candidates.values().filter(|candidate| candidate.records > 0).count() as u64;
         counts.used += used;
         counts.merged += of_run - used;
-        tables.add(run, context, discovery);
+        tables.add(&run, context, discovery);
     }
     counts.quarantined = quarantined.len() as u64;
     for bad in &quarantined {
@@ -324,24 +327,27 @@ impl Tables {
 
     /// The programs and texts that rows refer to.
     fn used(&self) -> (HashSet<Digest>, HashSet<Digest>) {
-        let digest = |id: &String| id.parse::<Digest>().ok();
-        let programs = self.candidates.iter().filter_map(|row| digest(&row.program_id)).collect();
-        let feedback = self.candidates.iter().filter_map(|row| row.feedback_id.as_ref());
+        let programs = self.candidates.iter().map(|row| row.program_id).collect();
+        let feedback = self.candidates.iter().filter_map(|row| row.feedback_id);
         let of_steps = self.transitions.iter().flat_map(|row| {
-            [&row.system_prompt_id, &row.user_prompt_id, &row.reasoning_id, &row.response_id]
+            [row.system_prompt_id, row.user_prompt_id, row.reasoning_id, row.response_id]
                 .into_iter()
                 .flatten()
         });
-        (programs, feedback.chain(of_steps).filter_map(digest).collect())
+        (programs, feedback.chain(of_steps).collect())
     }
 
     fn write(mut self, context: &Context<'_>, draft: &mut Draft, packs: &[PathBuf]) -> Result<()> {
         self.runs.sort_by(|a, b| a.run_id.cmp(&b.run_id));
-        self.candidates.sort_by(|a, b| a.candidate_id.cmp(&b.candidate_id));
-        self.transitions.sort_by(|a, b| a.transition_id.cmp(&b.transition_id));
+        let (programs, texts) = self.used();
         draft.write_rows("runs", &[], &self.runs)?;
-        draft.write_rows("candidates", &[], &self.candidates)?;
-        draft.write_rows("transitions", &[], &self.transitions)?;
+        // Written and gone before SQL takes its share of the memory.
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.sort_unstable_by_key(|row| row.candidate_id);
+        write_rows(draft, "candidates", candidates)?;
+        let mut transitions = std::mem::take(&mut self.transitions);
+        transitions.sort_unstable_by_key(|row| row.transition_id);
+        write_rows(draft, "transitions", transitions)?;
         draft.write_rows::<RunRow>("attempts", &[], &[])?;
         let objectives: Vec<ObjectiveRow> = std::mem::take(&mut self.objectives).into_values().collect();
         draft.write_rows("objectives", &[], &objectives)?;
@@ -353,7 +359,6 @@ impl Tables {
             let columns = arrow::array::RecordBatchReader::schema(&finch_core::shard::read(first)?);
             session.bind(Some("scratch"), name, &files, columns, &[])?;
         }
-        let (programs, texts) = self.used();
         for (name, query, used) in [("programs", PROGRAMS, programs), ("texts", TEXTS, texts)] {
             let schema = Contract::of(name).schema(&[]);
             let mut writer = draft.writer(name, &schema)?;
@@ -398,6 +403,19 @@ impl Tables {
         draft.write_rows("tasks", &[], &tasks)?;
         Ok(())
     }
+}
+
+/// Writes a long table a few rows at a time, so that it is not in memory twice.
+fn write_rows<T: serde::Serialize>(draft: &mut Draft, table: &str, rows: Vec<T>) -> Result<()> {
+    let schema = Contract::of(table).schema(&[]);
+    let mut writer = draft.writer(table, &schema)?;
+    for chunk in rows.chunks(ROWS_AT_ONCE) {
+        for batch in encode(table, &schema, chunk)? {
+            writer.write(&batch)?;
+        }
+    }
+    draft.finish(table, writer)?;
+    Ok(())
 }
 
 fn run_row(

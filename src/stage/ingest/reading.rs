@@ -83,7 +83,9 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
                 stopped.store(true, Ordering::Relaxed);
                 return Ok(None);
             }
-            let log = read_file(file, &scratch)?;
+            let mut log = read_file(file, &scratch)?;
+            // A checkpoint's file is one record, in a vector with room for four; all of them are kept until the last is read.
+            log.records.shrink_to_fit();
             if let Some(key) = key {
                 scratch.log(*key, &log)?;
             }

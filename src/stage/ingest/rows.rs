@@ -1,4 +1,5 @@
-//! The rows that ingest writes, field for field as in `schemas/tables.toml`, which says what they mean.
+//! The rows that ingest writes, field for field as in `schemas/tables.toml`, which says what they mean. Ids stay digests
+//! until they are written: as texts they would be three times as long, and all rows of a table are in memory together.
 
 use finch_core::manifest::canonical_json;
 use finch_core::{Digest, Kind};
@@ -32,13 +33,13 @@ pub(super) struct RunRow {
 
 #[derive(Serialize)]
 pub(super) struct CandidateRow {
-    pub run_id: String,
-    pub candidate_id: String,
+    pub run_id: Digest,
+    pub candidate_id: Digest,
     pub native_id: String,
     pub copy_native_ids: Vec<String>,
     pub parent_native_ids: Vec<String>,
-    pub program_id: String,
-    pub raw_blake3: String,
+    pub program_id: Digest,
+    pub raw_blake3: Digest,
     pub iteration: Option<i64>,
     pub island: Option<i64>,
     pub generation: Option<i64>,
@@ -46,7 +47,7 @@ pub(super) struct CandidateRow {
     pub valid: bool,
     pub failure: Option<&'static str>,
     pub metrics: String,
-    pub feedback_id: Option<String>,
+    pub feedback_id: Option<Digest>,
     pub eval_seconds: Option<f64>,
     pub created_at: Option<i64>,
     pub bound_violation: Option<bool>,
@@ -57,19 +58,19 @@ pub(super) struct CandidateRow {
 
 #[derive(Serialize)]
 pub(super) struct TransitionRow {
-    pub transition_id: String,
-    pub run_id: String,
+    pub transition_id: Digest,
+    pub run_id: Digest,
     pub scaffold: &'static str,
     pub task: String,
     pub domain: Option<String>,
     pub score_key: Option<String>,
     pub direction: Option<&'static str>,
-    pub parent_candidate: String,
-    pub child_candidate: String,
-    pub parent_program: Option<String>,
-    pub child_program: String,
-    pub parent_raw_blake3: Option<String>,
-    pub child_raw_blake3: String,
+    pub parent_candidate: Digest,
+    pub child_candidate: Digest,
+    pub parent_program: Option<Digest>,
+    pub child_program: Digest,
+    pub parent_raw_blake3: Option<Digest>,
+    pub child_raw_blake3: Digest,
     pub parent_score: Option<f64>,
     pub child_score: Option<f64>,
     pub parent_score_origin: &'static str,
@@ -85,10 +86,10 @@ pub(super) struct TransitionRow {
     pub prompt_tokens: Option<i64>,
     pub completion_tokens: Option<i64>,
     pub cost: Option<f64>,
-    pub system_prompt_id: Option<String>,
-    pub user_prompt_id: Option<String>,
-    pub reasoning_id: Option<String>,
-    pub response_id: Option<String>,
+    pub system_prompt_id: Option<Digest>,
+    pub user_prompt_id: Option<Digest>,
+    pub reasoning_id: Option<Digest>,
+    pub response_id: Option<Digest>,
     pub prompt_source: &'static str,
     pub iteration: Option<i64>,
     pub island: Option<i64>,
@@ -158,13 +159,13 @@ impl CandidateRow {
         let record = &candidate.merged;
         let program = record.program.expect("a run's candidates have programs");
         Self {
-            run_id: run.run_id.to_string(),
-            candidate_id: run.candidate_id(&record.native_id).to_string(),
+            run_id: run.run_id,
+            candidate_id: run.candidate_id(&record.native_id),
             native_id: record.native_id.clone(),
             copy_native_ids: candidate.copies.clone(),
             parent_native_ids: candidate.parents.clone(),
-            program_id: program.id.to_string(),
-            raw_blake3: program.raw.to_string(),
+            program_id: program.id,
+            raw_blake3: program.raw,
             iteration: record.iteration,
             island: record.island,
             generation: record.generation,
@@ -172,7 +173,7 @@ impl CandidateRow {
             valid: failure.is_none(),
             failure: failure.map(Failure::word),
             metrics: canonical_json(&Value::Object(record.metrics.clone())),
-            feedback_id: record.feedback.map(|id| id.to_string()),
+            feedback_id: record.feedback,
             eval_seconds: record.eval_seconds,
             created_at: record.created_at,
             bound_violation: score.and_then(|score| assess::violates(score, objective)),
@@ -196,21 +197,20 @@ impl TransitionRow {
         let program = record.program.expect("a run's candidates have programs");
         let parent_program = run.candidates.get(parent).and_then(|parent| parent.merged.program);
         let (parent_id, child_id) = (run.candidate_id(parent), run.candidate_id(&record.native_id));
-        let text = |id: Option<Digest>| id.map(|id| id.to_string());
         Self {
-            transition_id: Kind::Transition.fields().digest(parent_id).digest(child_id).finish().to_string(),
-            run_id: run.run_id.to_string(),
+            transition_id: Kind::Transition.fields().digest(parent_id).digest(child_id).finish(),
+            run_id: run.run_id,
             scaffold: run.scaffold,
             task: task.to_owned(),
             domain: None,
             score_key: objective.score_key.clone(),
             direction: objective.direction.map(Direction::word),
-            parent_candidate: parent_id.to_string(),
-            child_candidate: child_id.to_string(),
-            parent_program: parent_program.map(|program| program.id.to_string()),
-            child_program: program.id.to_string(),
-            parent_raw_blake3: parent_program.map(|program| program.raw.to_string()),
-            child_raw_blake3: program.raw.to_string(),
+            parent_candidate: parent_id,
+            child_candidate: child_id,
+            parent_program: parent_program.map(|program| program.id),
+            child_program: program.id,
+            parent_raw_blake3: parent_program.map(|program| program.raw),
+            child_raw_blake3: program.raw,
             parent_score: None,
             child_score: None,
             parent_score_origin: "none",
@@ -230,10 +230,10 @@ impl TransitionRow {
             prompt_tokens: record.prompt_tokens,
             completion_tokens: record.completion_tokens,
             cost: record.cost,
-            system_prompt_id: text(record.system_prompt),
-            user_prompt_id: text(record.user_prompt),
-            reasoning_id: text(record.reasoning),
-            response_id: text(record.response),
+            system_prompt_id: record.system_prompt,
+            user_prompt_id: record.user_prompt,
+            reasoning_id: record.reasoning,
+            response_id: record.response,
             prompt_source: if record.user_prompt.is_some() { "logged" } else { "none" },
             iteration: record.iteration,
             island: record.island,
