@@ -114,6 +114,15 @@ impl Engine {
         self.with_partitions(width, self.partitions.max(2))
     }
 
+    /// A session for wide rows whose joins hold their first side, which must be narrow, and stream the other one. It
+    /// has one partition, so that one sort of wide rows has the memory.
+    pub fn looking_up(&self) -> Session<'_> {
+        let session = self.with_partitions(Width::Wide, 1);
+        // Sides would be swapped by their numbers of rows, whatever the rows weigh.
+        session.context.state_ref().write().config_mut().options_mut().optimizer.join_reordering = false;
+        session
+    }
+
     fn with_partitions(&self, width: Width, partitions: usize) -> Session<'_> {
         let mut config = SessionConfig::new()
             .with_target_partitions(partitions)

@@ -2,7 +2,8 @@
 //!
 //! Rows stream in key order; texts of one batch are in memory at a time, and rayon spreads the tokenizing.
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use finch_core::answer::assistant_turn;
 use finch_core::example::{Example, Message};
 use finch_core::manifest::Counts;
@@ -17,9 +18,16 @@ use crate::code::Code;
 use crate::contract::{Contract, encode};
 use crate::error::Result;
 use crate::spec::{OverLength, Render};
+use crate::sql::views;
 use crate::store::Draft;
 
+/// Transitions and their texts, as rows of parts.
+const PARTS: &str = include_str!("../../sql/render.sql");
+/// Steps that are rendered together: with their texts they reach 1 MB each.
+const STEPS: usize = 128;
+
 /// A transition with its texts.
+#[derive(Default)]
 struct Step {
     transition_id: String,
     task: String,
@@ -46,21 +54,19 @@ pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> 
 
     let columns = context.transitions_schema()?;
     let or_null = |name: &str| match columns.column_with_name(name) {
-        Some(_) => name.to_owned(),
-        None => format!("CAST(NULL AS VARCHAR) AS {name}"),
+        Some(_) => format!("t.{name}"),
+        None => "CAST(NULL AS VARCHAR)".to_owned(),
     };
-    let query = format!(
-        "SELECT transition_id, task, {}, {}, system_prompt, user_prompt, reasoning, response \
-         FROM input.transitions ORDER BY transition_id",
-        or_null("split"),
-        or_null("label"),
-    );
+    let query = PARTS.replace("{split}", &or_null("split")).replace("{label}", &or_null("label"));
     let schema = Contract::of("examples").schema(&[]);
     let mut writer = draft.writer("examples", &schema)?;
     let mut removed = Vec::new();
     let mut counts = Counts { input: context.transitions_rows(), conserved: true, ..Counts::default() };
-    context.session(&query)?.each(&query, &[], |batch| {
-        let rendered: Vec<Result<Example, Removed>> = steps(batch)
+    let session = context.engine.looking_up();
+    views::bind(&session, Some("input"), &context.inputs[0], &views::Needed::by(&query))?;
+    let mut steps: Vec<Step> = Vec::new();
+    let mut render_all = |steps: Vec<Step>| -> Result<()> {
+        let rendered: Vec<Result<Example, Removed>> = steps
             .into_par_iter()
             .map(|step| render(step, config, template, &tokenizer))
             .collect::<Result<_, CoreError>>()?;
@@ -83,7 +89,17 @@ pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> 
             writer.write(&batch)?;
         }
         Ok(())
+    };
+    session.each(&query, &[], |batch| {
+        add(batch, &mut steps);
+        // The last one may go on in the next batch.
+        if steps.len() <= STEPS {
+            return Ok(());
+        }
+        let last = steps.pop();
+        render_all(std::mem::replace(&mut steps, last.into_iter().collect()))
     })?;
+    render_all(steps)?;
     counts.used = draft.finish("examples", writer)?;
     counts.removed = draft.write_rows("removed", &[], &removed)?;
     if counts.used == 0 && counts.input > 0 && !config.allow_empty {
@@ -94,23 +110,31 @@ pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> 
     Ok(Outcome { row_table: "examples", counts, warnings: vec![], training: None, reading: None })
 }
 
-fn steps(batch: &RecordBatch) -> Vec<Step> {
+/// Adds the parts of a batch to the steps that they are of; part 0 begins one.
+fn add(batch: &RecordBatch, steps: &mut Vec<Step>) {
     let cell = |column: usize, row: usize| {
         let column = batch.column(column).as_string::<i32>();
-        arrow::array::Array::is_valid(column, row).then(|| column.value(row).to_owned())
+        column.is_valid(row).then(|| column.value(row).to_owned())
     };
-    (0..batch.num_rows())
-        .map(|row| Step {
-            transition_id: cell(0, row).unwrap_or_default(),
-            task: cell(1, row).unwrap_or_default(),
-            split: cell(2, row),
-            label: cell(3, row),
-            system: cell(4, row),
-            user: cell(5, row),
-            reasoning: cell(6, row),
-            response: cell(7, row),
-        })
-        .collect()
+    for (row, part) in batch.column(1).as_primitive::<Int64Type>().values().iter().enumerate() {
+        if *part == 0 {
+            steps.push(Step {
+                transition_id: cell(0, row).unwrap_or_default(),
+                task: cell(2, row).unwrap_or_default(),
+                split: cell(3, row),
+                label: cell(4, row),
+                ..Step::default()
+            });
+        } else if let Some(step) = steps.last_mut() {
+            let text = match part {
+                1 => &mut step.system,
+                2 => &mut step.user,
+                3 => &mut step.reasoning,
+                _ => &mut step.response,
+            };
+            *text = cell(5, row);
+        }
+    }
 }
 
 /// One step as an example, or why it is none.
@@ -170,4 +194,28 @@ fn render(
             _ => None,
         },
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::Engine;
+
+    /// A hash join holds its first side, so that must be keys; and a text must pass one join and one sort.
+    #[test]
+    fn texts_are_streamed_past_keys() {
+        let scratch = tempfile::tempdir().expect("temp dir");
+        let engine = Engine::new(1, 512 << 20, scratch.path()).expect("engine");
+        let session = engine.looking_up();
+        for table in ["transitions", "texts"] {
+            session.bind_empty(Some("input"), table, Contract::of(table).schema(&[])).expect("bind");
+        }
+        let plan =
+            session.explain(&PARTS.replace("{split}", "NULL").replace("{label}", "NULL")).expect("plan");
+        let lines: Vec<&str> = plan.lines().collect();
+        let joins: Vec<usize> = (0..lines.len()).filter(|&line| lines[line].contains("JoinExec")).collect();
+        assert!(joins.len() == 1 && lines[joins[0]].contains("HashJoinExec: mode=CollectLeft"), "{plan}");
+        // Its first side is the union of the four ids.
+        assert!(lines[joins[0] + 1..joins[0] + 3].iter().any(|line| line.contains("UnionExec")), "{plan}");
+    }
 }
