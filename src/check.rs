@@ -42,7 +42,10 @@ fn files(pipeline: &Pipeline) -> Vec<Diagnostic> {
     for stage in &pipeline.stages {
         match &stage.config {
             Config::Ingest(config) => {
-                let sources = config.sources.iter().filter(|source| !source.path.exists());
+                let sources = config
+                    .sources
+                    .iter()
+                    .filter(|source| source.place.local().is_some_and(|path| !path.exists()));
                 let message = |given: &str| format!("source `{given}` does not exist");
                 missing.extend(sources.map(|source| (source.span.clone(), message(&source.given))));
             }

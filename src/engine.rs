@@ -9,9 +9,9 @@ use finch_core::manifest::{self, Manifest};
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::plan::{Action, Prepared, Target, parameters, plan, what_changed};
+use crate::plan::{Action, Prepared, REUSED, Target, cut_off, parameters, plan, what_changed};
 use crate::progress::Progress;
-use crate::spec::{Config, Pipeline};
+use crate::spec::{Config, Input, Pipeline};
 use crate::sql;
 use crate::stage::{self, Context, code_version};
 use crate::store::lease::{Lease, Work};
@@ -69,13 +69,13 @@ pub fn run(
     progress: &Progress,
     interrupt: &Interrupt,
 ) -> Result<Built> {
-    let prepared = Prepared::new(pipeline)?;
+    let prepared = Prepared::new(pipeline, progress, interrupt)?;
     for name in selection.only.iter().chain(&selection.force) {
         if pipeline.stage(name).is_none() {
             return Err(Error::Usage(format!("the spec has no stage `{name}`")));
         }
     }
-    let store = Store::create(&pipeline.store)?;
+    let store = Store::create(&pipeline.store, interrupt)?;
     for discovery in prepared.discoveries.values() {
         discovery.stats.save();
     }
@@ -95,6 +95,7 @@ pub fn run(
         engine: None,
     };
     let result = build.stages(selection, &mut record);
+    progress.ended();
     let datasets = std::mem::take(&mut build.datasets);
     drop(build);
     record.seconds = started.elapsed().as_secs_f64();
@@ -145,7 +146,7 @@ fn early_trainer(prepared: &Prepared<'_>, selection: &Selection, store: &Store) 
     let planned = plan(prepared, store, selection.force.as_deref())?;
     for stage in planned.iter().filter(|planned| trainings.contains(&planned.stage.as_str())) {
         let needed = match stage.action {
-            Action::Reuse => false,
+            Action::Reuse | Action::CutOff => false,
             Action::Run => true,
             Action::Depends => before.iter().all(|build| build.stage(&stage.stage).is_none()),
         };
@@ -196,7 +197,13 @@ impl Build<'_> {
             let (mut training, mut work, mut reading) = (None, None, None);
             let (dataset, decision, why) = match &target.dataset {
                 Some(dataset) if !forced => {
-                    (dataset.clone(), Decision::Reuse, "its dataset is in the store".to_owned())
+                    let ran = |input: &&Input| {
+                        record.stage(&input.stage).is_some_and(|stage| stage.decision != Decision::Reuse)
+                    };
+                    match stage.config.inputs().into_iter().find(|input| ran(input)) {
+                        None => (dataset.clone(), Decision::Reuse, REUSED.to_owned()),
+                        Some(input) => (dataset.clone(), Decision::CutOff, cut_off(&input.stage)),
+                    }
                 }
                 there => {
                     let why = match (forced, target.number()) {
@@ -252,8 +259,7 @@ impl Build<'_> {
         }
         if let Some(damage) = target.damage.take() {
             let aside = self.store.set_aside(target.fingerprint)?;
-            let text =
-                format!("its dataset was damaged ({damage}) and is set aside in `{}`", aside.display());
+            let text = format!("its dataset was damaged ({damage}) and is set aside in `{aside}`");
             self.progress.warning(&self.prepared.pipeline.stages[index].name, &text);
             target.dataset = None;
         }
@@ -272,7 +278,8 @@ impl Build<'_> {
         let stage = &pipeline.stages[index];
         if self.engine.is_none() {
             let scratch = self.store.scratch()?;
-            let engine = sql::Engine::new(self.budget.threads, self.budget.memory, scratch.path())?;
+            let engine = sql::Engine::new(self.budget.threads, self.budget.memory, scratch.path())?
+                .metered(self.progress.meter());
             self.engine = Some((engine, scratch));
         }
         let (engine, _) = self.engine.as_ref().expect("set up above");
@@ -290,6 +297,10 @@ impl Build<'_> {
             progress: self.progress,
             interrupt: self.interrupt,
         };
+        if let Some(input) = inputs.first() {
+            let rows = input.table(&input.manifest.row_table).map_or(0, |table| table.rows);
+            self.progress.meter().expect_rows(rows);
+        }
         let outcome = stage::run(&context, &mut draft).map_err(|error| error.in_stage(&stage.name))?;
         for warning in &outcome.warnings {
             self.progress.warning(&stage.name, warning);
@@ -346,15 +357,12 @@ impl Build<'_> {
                     hint: Some("`finch verify` says whether the store is damaged".to_owned()),
                 });
             }
-            if verify::check_files(there).is_empty() {
+            if verify::check_files(there)?.is_empty() {
                 return Ok((there.clone(), beside));
             }
             // The rows are the same and the files are not: the store is damaged, and here is a good copy.
             let aside = self.store.set_aside(manifest.fingerprint)?;
-            let text = format!(
-                "its dataset was damaged and is replaced; the old files are in `{}`",
-                aside.display()
-            );
+            let text = format!("its dataset was damaged and is replaced; the old files are in `{aside}`");
             self.progress.warning(&stage.name, &text);
         }
         Ok((self.store.publish(folder.path(), &manifest)?, beside))

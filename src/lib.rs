@@ -19,6 +19,7 @@ pub mod interrupt;
 pub mod plan;
 pub mod progress;
 pub mod references;
+pub mod remote;
 pub mod spec;
 pub mod sql;
 pub mod stage;

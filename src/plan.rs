@@ -5,7 +5,8 @@
 //! twice. Because inputs count by what their rows say, a stage that ran again and came out the same leaves
 //! everything after it untouched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use finch_core::manifest::canonical_json;
 use finch_core::training::digest_of_base;
@@ -17,7 +18,10 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ingest::Discovery;
-use crate::spec::{Config, Diagnostic, Pipeline, TokenizerFrom};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::remote::{self, Place};
+use crate::spec::{Config, Diagnostic, Ingest, Pipeline, SourceEntry, TokenizerFrom};
 use crate::stage::{code_version, goes_on_after};
 use crate::store::{Dataset, StageRecord, Store};
 
@@ -45,7 +49,9 @@ impl<'a> Prepared<'a> {
     }
 
     /// Checks the spec against itself and the world; nothing runs and nothing is written.
-    pub fn new(pipeline: &'a Pipeline) -> Result<Self> {
+    ///
+    /// Remote sources are brought to this machine's cache first; `progress` says so.
+    pub fn new(pipeline: &'a Pipeline, progress: &Progress, interrupt: &Interrupt) -> Result<Self> {
         let graph = Graph::new(pipeline)?;
         check::all(pipeline, &graph)?;
         let catalog = match &pipeline.tasks {
@@ -54,11 +60,12 @@ impl<'a> Prepared<'a> {
         };
         let mut discoveries = BTreeMap::new();
         let mut files = BTreeMap::new();
-        let cache = Store::peek(&pipeline.store).cache();
+        let cache = Store::peek(&pipeline.store, interrupt)?.cache();
         for (index, stage) in pipeline.stages.iter().enumerate() {
             match &stage.config {
                 Config::Ingest(config) => {
-                    let found = Discovery::of(config, Some(&cache))?;
+                    let paths = located(&stage.name, config, progress, interrupt)?;
+                    let found = Discovery::of(config, &paths, Some(&cache))?;
                     check::recognised(pipeline, config, &found)?;
                     discoveries.insert(index, found);
                 }
@@ -156,6 +163,22 @@ impl<'a> Prepared<'a> {
     }
 }
 
+/// Where the sources of an ingest stage lie on this machine.
+fn located(stage: &str, config: &Ingest, progress: &Progress, interrupt: &Interrupt) -> Result<Vec<PathBuf>> {
+    let locate = |source: &SourceEntry| match &source.place {
+        Place::Local(path) => Ok(path.clone()),
+        Place::Remote(address) => {
+            progress.staging(stage);
+            let staged = remote::stage(address, &remote::cache()?, interrupt, progress.meter());
+            progress.ended();
+            let staged = staged?;
+            progress.staged(stage, &source.given, &staged);
+            Ok(staged.path)
+        }
+    };
+    config.sources.iter().map(locate).collect()
+}
+
 /// A dataset that is meant, whether or not it is there.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -179,7 +202,7 @@ impl Target {
 
     fn looked_up(mut self, store: &Store) -> Result<Self> {
         self.dataset = store.dataset(self.fingerprint)?;
-        self.damage = self.dataset.as_ref().and_then(Dataset::damage);
+        self.damage = self.dataset.as_ref().map(Dataset::damage).transpose()?.flatten();
         Ok(self)
     }
 
@@ -218,6 +241,8 @@ pub fn fingerprint(parts: &Parts) -> Digest {
 pub enum Action {
     /// Its dataset is in the store.
     Reuse,
+    /// What it reads runs again for the rows that it had, so its dataset still holds.
+    CutOff,
     /// It must be computed.
     Run,
     /// It must be computed, unless what it reads comes out unchanged.
@@ -244,6 +269,8 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store, forced: Option<&str>) -> Res
     let builds = store.recent_builds();
     let mut datasets: BTreeMap<usize, Dataset> = BTreeMap::new();
     let mut planned = Vec::new();
+    // Stages that run although their rows are known, and what is cut off behind them.
+    let mut again = BTreeSet::new();
     for &index in prepared.graph.order() {
         let stage = &prepared.pipeline.stages[index];
         let inputs: Vec<&Dataset> =
@@ -268,7 +295,11 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store, forced: Option<&str>) -> Res
         let before = builds.iter().find_map(|build| build.stage(&stage.name));
         let (action, why) = match (&dataset, damage) {
             _ if forced => (Action::Run, "--force".to_owned()),
-            (Some(_), None) => (Action::Reuse, "its dataset is in the store".to_owned()),
+            (Some(_), None) => match prepared.graph.inputs(index).iter().find(|input| again.contains(*input))
+            {
+                None => (Action::Reuse, REUSED.to_owned()),
+                Some(&input) => (Action::CutOff, cut_off(&prepared.pipeline.stages[input].name)),
+            },
             (Some(_), Some(damage)) => (Action::Run, format!("its dataset is damaged: {damage}")),
             (None, _) => {
                 let training = matches!(stage.config, Config::Train(_)).then(|| store.training(fingerprint));
@@ -279,6 +310,9 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store, forced: Option<&str>) -> Res
                 (Action::Run, why)
             }
         };
+        if dataset.is_some() && action != Action::Reuse {
+            again.insert(index);
+        }
         // A stage that is run again for damage gives what its manifest says.
         datasets.extend(dataset.map(|dataset| (index, dataset)));
         planned.push(Planned {
@@ -290,6 +324,14 @@ pub fn plan(prepared: &Prepared<'_>, store: &Store, forced: Option<&str>) -> Res
         });
     }
     Ok(planned)
+}
+
+/// Why a stage is reused.
+pub const REUSED: &str = "its dataset is in the store";
+
+/// Why a stage is cut off, behind this one.
+pub fn cut_off(input: &str) -> String {
+    format!("`{input}` runs again for the same rows")
 }
 
 /// The first part that differs from the last build of a stage, old against new.

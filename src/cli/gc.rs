@@ -8,6 +8,7 @@ use clap::Args;
 use super::StoreArgs;
 use super::output::{columns, escaped, escaped_json, print};
 use crate::error::Result;
+use crate::interrupt::Interrupt;
 use crate::store::gc::{Item, Policy, Removal, Thing, remove, survey};
 
 #[derive(Args)]
@@ -30,9 +31,11 @@ pub(super) struct Gc {
 
 impl Gc {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let store = self.store.open()?;
+        let interrupt = Interrupt::listen()?;
+        let store = self.store.open_until(&interrupt)?;
         let policy = Policy { keep: self.keep as usize, grace: self.grace };
-        let removal = if self.dry_run { survey(&store, policy)? } else { remove(&store, policy)? };
+        let removal =
+            if self.dry_run { survey(&store, policy)? } else { remove(&store, policy, &interrupt)? };
         if self.json {
             print(&escaped_json(&serde_json::json!(removal)))?;
         } else {

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::BudgetArgs;
 use super::output::{columns, print};
-use super::query::ingest;
+use super::query::{ingest, is_address};
 use crate::error::{Error, Result};
 use crate::sql::{Engine, Width, views};
 
@@ -85,7 +85,7 @@ impl Inspect {
         let mut runs = Vec::new();
         let mut problems = Vec::new();
         for path in &self.paths {
-            if !path.exists() {
+            if !is_address(path) && !path.exists() {
                 return Err(Error::Usage(format!("`{}` does not exist", path.display())));
             }
             let (store, _folder) = ingest(std::slice::from_ref(path), self.tasks.as_deref(), budget)?;

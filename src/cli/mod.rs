@@ -14,6 +14,7 @@ mod show;
 mod store;
 mod training;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Budget, MIN_MEMORY};
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::remote::Place;
 use crate::store::Store;
 
 /// Rebuild an LLM training set from the raw logs of evolutionary program searches.
@@ -88,9 +91,9 @@ impl BudgetArgs {
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
 struct StoreArgs {
-    /// The store's folder
-    #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
+    /// The store: a folder, or s3://, gs:// or az://
+    #[arg(long, value_name = "STORE")]
+    store: Option<OsString>,
     /// A spec; its store is read
     #[arg(long, value_name = "SPEC")]
     spec: Option<PathBuf>,
@@ -98,16 +101,25 @@ struct StoreArgs {
 
 impl StoreArgs {
     fn open(&self) -> Result<Store> {
-        Ok(self.open_for()?.0)
+        self.open_until(&Interrupt::default())
+    }
+
+    /// The store, for work that a signal ends in an orderly way.
+    fn open_until(&self, interrupt: &Interrupt) -> Result<Store> {
+        Ok(self.open_named(interrupt)?.0)
     }
 
     /// The store, and the pipeline whose builds are meant: the spec's, or any.
     fn open_for(&self) -> Result<(Store, Option<String>)> {
+        self.open_named(&Interrupt::default())
+    }
+
+    fn open_named(&self, interrupt: &Interrupt) -> Result<(Store, Option<String>)> {
         match (&self.store, &self.spec) {
-            (Some(store), _) => Ok((Store::open(store)?, None)),
+            (Some(store), _) => Ok((Store::open(&Place::store(store)?, interrupt)?, None)),
             (None, Some(spec)) => {
                 let pipeline = crate::spec::read(spec)?;
-                Ok((Store::open(&pipeline.store)?, Some(pipeline.name)))
+                Ok((Store::open(&pipeline.store, interrupt)?, Some(pipeline.name)))
             }
             (None, None) => Err(Error::Usage("name a store with `--store` or `--spec`".to_owned())),
         }

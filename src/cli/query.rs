@@ -1,5 +1,6 @@
 //! `query`: SQL over a store, or over raw logs without one.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,9 +29,9 @@ pub(super) struct Query {
     /// A file that holds the query
     #[arg(short, long, value_name = "FILE", conflicts_with = "sql")]
     file: Option<PathBuf>,
-    /// The store's folder
-    #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
+    /// The store: a folder, or s3://, gs:// or az://
+    #[arg(long, value_name = "STORE")]
+    store: Option<OsString>,
     /// A spec; its store is read
     #[arg(long, value_name = "SPEC", conflicts_with = "store")]
     spec: Option<PathBuf>,
@@ -175,6 +176,11 @@ impl<W: Write> Write for Watched<W> {
     }
 }
 
+/// Whether logs are named by an address, and not by a path.
+pub(super) fn is_address(logs: &Path) -> bool {
+    logs.to_str().is_some_and(|text| text.contains("://"))
+}
+
 /// Ingests logs into a store of their own, which lives as long as the returned folder.
 pub(super) fn ingest(
     logs: &[PathBuf],
@@ -185,11 +191,15 @@ pub(super) fn ingest(
     let sources: Result<Vec<toml::Value>> = logs
         .iter()
         .map(|path| {
+            let text = |path: &Path| {
+                let text = path.to_str().map(str::to_owned);
+                text.ok_or_else(|| Error::Usage(format!("`{}` is not UTF-8", path.display())))
+            };
+            if is_address(path) {
+                return Ok(toml::Value::from(text(path)?));
+            }
             let absolute = std::path::absolute(path).map_err(Error::io("resolve", path))?;
-            let text = absolute
-                .to_str()
-                .ok_or_else(|| Error::Usage(format!("`{}` is not UTF-8", path.display())))?;
-            Ok(toml::Value::from(text))
+            Ok(toml::Value::from(text(&absolute)?))
         })
         .collect();
     let mut pipeline = toml::Table::new();
@@ -208,6 +218,6 @@ pub(super) fn ingest(
     document.insert("pipeline".to_owned(), pipeline.into());
     document.insert("stages".to_owned(), stages.into());
     let pipeline = spec::parse(Path::new("command line"), &document.to_string(), folder.path())?;
-    engine::run(&pipeline, &Selection::default(), budget, &Progress::Quiet, &Interrupt::default())?;
-    Ok((Store::open(&pipeline.store)?, folder))
+    engine::run(&pipeline, &Selection::default(), budget, &Progress::quiet(), &Interrupt::default())?;
+    Ok((Store::open(&pipeline.store, &Interrupt::default())?, folder))
 }

@@ -1,5 +1,6 @@
 //! `check`, `plan` and `run`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,10 +10,11 @@ use super::BudgetArgs;
 use super::output::{columns, print};
 use super::training;
 use crate::engine::{self, Built, Selection};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::plan::{Action, Prepared, plan};
 use crate::progress::Progress;
+use crate::remote::Place;
 use crate::spec::{self, Pipeline};
 use crate::store::{Decision, Store};
 
@@ -25,7 +27,8 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode> {
         let pipeline = spec::read(&self.spec)?;
-        let prepared = Prepared::new(&pipeline)?;
+        let interrupt = Interrupt::listen()?;
+        let prepared = Prepared::new(&pipeline, &Progress::lines(), &interrupt)?;
         let mut text = format!("{}: {} stages\n", self.spec.display(), pipeline.stages.len());
         for (index, found) in &prepared.discoveries {
             let files: usize = found.units.iter().map(|unit| unit.files.len()).sum();
@@ -45,9 +48,9 @@ impl Check {
 pub(super) struct Plan {
     /// The spec
     spec: PathBuf,
-    /// Another store than the spec's
-    #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
+    /// Another store than the spec's: a folder, or s3://, gs:// or az://
+    #[arg(long, value_name = "STORE")]
+    store: Option<OsString>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -56,8 +59,9 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn run(self) -> Result<ExitCode> {
         let pipeline = read(&self.spec, self.store)?;
-        let prepared = Prepared::new(&pipeline)?;
-        let planned = plan(&prepared, &Store::peek(&pipeline.store), None)?;
+        let interrupt = Interrupt::listen()?;
+        let prepared = Prepared::new(&pipeline, &Progress::lines(), &interrupt)?;
+        let planned = plan(&prepared, &Store::peek(&pipeline.store, &interrupt)?, None)?;
         if self.json {
             print(&format!("{}\n", serde_json::json!(planned)))?;
             return Ok(ExitCode::SUCCESS);
@@ -67,6 +71,7 @@ impl Plan {
             .map(|stage| {
                 let action = match stage.action {
                     Action::Reuse => "reuse",
+                    Action::CutOff => "cut off",
                     Action::Run => "run",
                     Action::Depends => "run?",
                 };
@@ -92,9 +97,9 @@ pub(super) struct Run {
     /// Compute this stage although its dataset is there, and compare the two; a train stage trains again, beside it
     #[arg(long, value_name = "STAGE")]
     force: Option<String>,
-    /// Another store than the spec's
-    #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
+    /// Another store than the spec's: a folder, or s3://, gs:// or az://
+    #[arg(long, value_name = "STORE")]
+    store: Option<OsString>,
     /// Print events as JSON lines on standard error
     #[arg(long)]
     log_json: bool,
@@ -110,33 +115,30 @@ impl Run {
         let pipeline = read(&self.spec, self.store.clone())?;
         let selection = Selection { only: self.only, force: self.force };
         let progress = match (self.log_json, self.quiet) {
-            (true, _) => Progress::Json,
-            (false, true) => Progress::Quiet,
-            (false, false) => Progress::Lines,
+            (true, _) => Progress::json(),
+            (false, true) => Progress::quiet(),
+            (false, false) => Progress::lines(),
         };
         let interrupt = Interrupt::listen()?;
         let built = engine::run(&pipeline, &selection, self.budget.budget(), &progress, &interrupt)?;
-        if progress == Progress::Lines {
-            print(&summary(&pipeline, &built, &self.spec, self.store.as_deref())?)?;
+        if progress.is_lines() {
+            print(&summary(&pipeline, &built, &self.spec)?)?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Reads a spec, with another store if one is named. A typed path is relative to where it was typed.
-fn read(path: &Path, store: Option<PathBuf>) -> Result<Pipeline> {
+fn read(path: &Path, store: Option<OsString>) -> Result<Pipeline> {
     let mut pipeline = spec::read(path)?;
     if let Some(store) = store {
-        if store.to_string_lossy().contains("://") {
-            return Err(Error::Usage("remote stores are not built yet; name a local folder".to_owned()));
-        }
-        pipeline.store = store;
+        pipeline.store = Place::store(&store)?;
     }
     Ok(pipeline)
 }
 
 /// What came in, what stayed, and why the rest did not.
-fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>) -> Result<String> {
+fn summary(pipeline: &Pipeline, built: &Built, spec: &Path) -> Result<String> {
     let rows: Vec<Vec<String>> = built
         .record
         .stages
@@ -148,7 +150,12 @@ fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>
             vec![
                 stage.name.clone(),
                 stage.kind.clone(),
-                if stage.decision == Decision::Reuse { "reused" } else { "ran" }.to_owned(),
+                match stage.decision {
+                    Decision::Run => "ran",
+                    Decision::Reuse => "reused",
+                    Decision::CutOff => "cut off",
+                }
+                .to_owned(),
                 counts.input.to_string(),
                 show(counts.used),
                 show(counts.merged),
@@ -160,7 +167,7 @@ fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>
         .collect();
     let header = ["stage", "kind", "", "in", "used", "merged", "removed", "quarantined", "of which"];
     let mut text = format!("\n{}", columns(&header, &rows));
-    let here = display_store(pipeline, store);
+    let here = display_store(&pipeline.store);
     let computed = built.record.stages.iter().filter(|stage| stage.decision == Decision::Run).count();
     text += &format!(
         "\n{} of {} stages computed, {:.2} s; build {} in {here}\n",
@@ -202,8 +209,8 @@ fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, store: Option<&Path>
 }
 
 /// The store as a user would type it: relative to here when it is below here.
-fn display_store(pipeline: &Pipeline, store: Option<&Path>) -> String {
-    let path = store.unwrap_or(&pipeline.store);
+fn display_store(store: &Place) -> String {
+    let Place::Local(path) = store else { return store.to_string() };
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }

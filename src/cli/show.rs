@@ -83,9 +83,9 @@ fn text(history: &History, store: &StoreArgs) -> String {
     if let Some(query) = &history.query {
         let (flag, place) = match (&store.store, &store.spec) {
             (Some(place), _) => ("--store", place.clone()),
-            (None, place) => ("--spec", place.clone().unwrap_or_default()),
+            (None, place) => ("--spec", place.clone().unwrap_or_default().into_os_string()),
         };
-        text += &format!("whole texts: finch query {flag} {} \"{query}\"\n", path(&place));
+        text += &format!("whole texts: finch query {flag} {} \"{query}\"\n", path(Path::new(&place)));
     }
     text
 }

@@ -8,7 +8,7 @@ use crate::store::Dataset;
 /// The closing words about a training.
 pub(super) fn closing(stage: &str, dataset: &Dataset) -> Result<String> {
     let losses = held_out(dataset)?;
-    let folder = dataset.folder().join(finch_core::training::files::MODEL);
+    let folder = dataset.folder()?.join(finch_core::training::files::MODEL);
     let mut text = format!("\nheld-out loss of {stage} (nats per token; lower is better)\n");
     if losses.is_empty() {
         text += "nothing was held out\n";

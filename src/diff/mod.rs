@@ -186,7 +186,7 @@ fn dataset(store: &Store, build: &BuildRecord, stage: &StageRecord) -> Result<Da
             build.build_id,
             stage.fingerprint.short(),
             stage.name,
-            store.root().display()
+            store.place()
         ),
         code: Code::Damaged,
         hint: Some(AGAIN.to_owned()),
@@ -297,7 +297,7 @@ fn holder(store: &Store, dataset: &Dataset, name: &str) -> Result<Option<Digest>
             "dataset {}: its table `{name}` lies in dataset {}, which is not in the store `{}`",
             own.short(),
             from.short(),
-            store.root().display()
+            store.place()
         ),
         code: Code::Damaged,
         hint: Some(AGAIN.to_owned()),

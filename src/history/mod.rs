@@ -236,7 +236,7 @@ pub fn tell(store: &Store, build: &BuildRecord, id: &str, spec: Option<&Pipeline
         Config::Ingest(config) => Some(&config.sources),
         _ => None,
     });
-    let entries: Vec<&PathBuf> = entries.flatten().map(|entry| &entry.path).collect();
+    let entries: Vec<PathBuf> = entries.flatten().filter_map(|entry| entry.place.here()).collect();
     for place in &mut history.places {
         for entry in &entries {
             // An entry that is a file is a source in the folder around it.

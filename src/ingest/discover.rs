@@ -124,24 +124,24 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Walks all sources of an ingest stage and hashes what will be read, and has changed since a `cache` folder saw
-    /// it.
-    pub fn of(stage: &Ingest, cache: Option<&Path>) -> Result<Self> {
+    /// Walks all sources of an ingest stage, which lie at `paths`, and hashes what will be read, and has changed since
+    /// a `cache` folder saw it.
+    pub fn of(stage: &Ingest, paths: &[PathBuf], cache: Option<&Path>) -> Result<Self> {
         let mut found = Self::default();
         let mut seen = BTreeSet::new();
         // A source inside another one goes first and keeps its files, in whatever order they are listed.
-        let mut entries: Vec<(PathBuf, &SourceEntry)> = Vec::new();
-        for entry in &stage.sources {
-            let real = fs::canonicalize(&entry.path).map_err(|_| missing(entry))?;
-            entries.push((real, entry));
+        let mut entries: Vec<(PathBuf, &Path, &SourceEntry)> = Vec::new();
+        for (entry, path) in stage.sources.iter().zip(paths) {
+            let real = fs::canonicalize(path).map_err(|_| missing(entry))?;
+            entries.push((real, path, entry));
         }
-        entries.sort_by_key(|(real, entry)| {
+        entries.sort_by_key(|(real, _, entry)| {
             (std::cmp::Reverse(real.components().count()), real.clone(), entry.task.clone())
         });
-        let roots = entries.iter().map(|(real, _)| real.as_path());
+        let roots = entries.iter().map(|(real, ..)| real.as_path());
         found.stats = cache.map_or_else(Stats::default, |cache| Stats::open(cache, roots));
-        for (real, entry) in entries {
-            found.walk_entry(&real, entry, &mut seen)?;
+        for (real, path, entry) in entries {
+            found.walk_entry(&real, path, entry, &mut seen)?;
         }
         found.units.sort_by_key(|unit| (unit.digest, unit.source.clone()));
         found.foreign.sort_by_key(|file| (file.digest, file.source.clone()));
@@ -160,26 +160,32 @@ impl Discovery {
         fields.finish()
     }
 
-    /// Walks a source; `real` is its path without links. Below it links are not followed, so what is below it is named
+    /// Walks a source; `real` is the path `at` without links. Below it links are not followed, so what is below it is named
     /// without them too.
-    fn walk_entry(&mut self, real: &Path, entry: &SourceEntry, seen: &mut BTreeSet<PathBuf>) -> Result<()> {
+    fn walk_entry(
+        &mut self,
+        real: &Path,
+        at: &Path,
+        entry: &SourceEntry,
+        seen: &mut BTreeSet<PathBuf>,
+    ) -> Result<()> {
         let mut files = Vec::new();
-        let root = if entry.path.is_dir() {
-            walk(&entry.path, &mut files)?;
-            entry.path.clone()
+        let root = if at.is_dir() {
+            walk(at, &mut files)?;
+            at.to_path_buf()
         } else {
-            files.push(entry.path.clone());
-            entry.path.parent().map_or_else(PathBuf::new, Path::to_path_buf)
+            files.push(at.to_path_buf());
+            at.parent().map_or_else(PathBuf::new, Path::to_path_buf)
         };
         // A folder that is listed twice, or inside another one, is read once.
         let (all, units_before) = (files.len(), self.units.len());
-        files.retain(|path| seen.insert(real_path(path, real, &entry.path)));
+        files.retain(|path| seen.insert(real_path(path, real, at)));
 
         let unread = files.len();
 
         let mut formats: Vec<(PathBuf, Format, Seen)> = Vec::new();
         for path in files {
-            let mut file = Seen::new(real_path(&path, real, &entry.path), &self.stats);
+            let mut file = Seen::new(real_path(&path, real, at), &self.stats);
             match classify(&path, &root, entry.scaffold.as_deref(), &mut file) {
                 Some(format) => formats.push((path, format, file)),
                 None => {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use finch_core::training::{Eval, Event, Start, Step};
 
-use super::{Progress, event, say};
+use super::{Mode, Progress};
 
 /// The shortest time between two lines about steps.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -27,16 +27,17 @@ impl<'a> TrainingLines<'a> {
 
     /// Shows an event of the trainer.
     pub fn event(&mut self, record: &Event) {
-        match self.progress {
-            Progress::Lines => {
+        match self.progress.mode {
+            Mode::Lines => {
                 if let Some((verb, text)) = self.line(record, Instant::now()) {
-                    say(&format!("{verb:<6} {:<12} {text}", self.stage));
+                    self.progress.say(&format!("{verb:<6} {:<12} {text}", self.stage));
                 }
             }
-            Progress::Json => {
-                event(&serde_json::json!({"event": "training", "stage": self.stage, "record": record}));
+            Mode::Json => {
+                self.progress
+                    .event(&serde_json::json!({"event": "training", "stage": self.stage, "record": record}));
             }
-            Progress::Quiet => {}
+            Mode::Quiet => {}
         }
     }
 
@@ -168,7 +169,8 @@ mod tests {
 
     #[test]
     fn steps_are_shown_first_last_and_once_a_second() {
-        let mut lines = TrainingLines::new(&Progress::Quiet, "model");
+        let quiet = Progress::quiet();
+        let mut lines = TrainingLines::new(&quiet, "model");
         lines.steps = 100;
         let start = Instant::now();
         let mut shown = Vec::new();

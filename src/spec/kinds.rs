@@ -11,6 +11,7 @@ use super::stages::{
 };
 use super::{Input, Reader, Stage};
 use crate::code::Code;
+use crate::remote::Place;
 
 type ReadKind = fn(&mut Reader<'_>, &Path) -> Option<Config>;
 
@@ -129,14 +130,14 @@ fn ingest(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
             reader.problems().push(Diagnostic::new(Code::BadValue, span, "a source's path is empty"));
             continue;
         }
-        if given.contains("://") {
-            reader.problems().push(
-                Diagnostic::new(Code::NotYet, span.clone(), "remote sources are not built yet")
-                    .with_hint("copy the logs to a local folder first".to_owned()),
-            );
-            continue;
-        }
-        sources.push(SourceEntry { path: base.join(&given), given, scaffold, task, license, span });
+        let place = match Place::read(&given, base) {
+            Ok(place) => place,
+            Err(problem) => {
+                reader.problems().push(Diagnostic::new(Code::BadValue, span, problem));
+                continue;
+            }
+        };
+        sources.push(SourceEntry { place, given, scaffold, task, license, span });
     }
     Some(Config::Ingest(Ingest { sources, max_quarantined }))
 }

@@ -28,6 +28,7 @@ pub(crate) use training::COMMAND;
 
 use crate::code::Code;
 use crate::error::Result;
+use crate::remote::Place;
 
 /// A checked spec.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ pub struct Pipeline {
     /// Seeds every choice by hash.
     pub seed: u64,
     /// Where datasets are kept.
-    pub store: PathBuf,
+    pub store: Place,
     /// The task catalogue, and where the spec names it.
     pub tasks: Option<(PathBuf, Span)>,
     /// The fraction of runs to use, chosen by hash.
@@ -121,11 +122,10 @@ fn lower(root: &mut Reader<'_>, base: &Path) -> Option<Pipeline> {
     let pipeline = root.required_table("pipeline").map(|mut table| {
         let name = table.text("name").unwrap_or_else(|| "pipeline".to_owned());
         let seed = table.integer("seed", 0..=i64::MAX).unwrap_or(0) as u64;
-        let store = table.required_place("store");
-        if let Some((scheme, _)) = store.as_deref().and_then(|store| store.split_once("://")) {
-            let message = format!("`{scheme}://` stores are not built yet");
-            table.reject("store", Code::NotYet, message, "use a local path");
-        }
+        let store = table.required_place("store").and_then(|store| {
+            let place = Place::read(&store, base).and_then(Place::for_store);
+            place.map_err(|problem| table.reject("store", Code::BadValue, problem, None)).ok()
+        });
         let tasks = table.text("tasks").map(|path| (base.join(path), table.span_of("tasks")));
         let sample = table.fraction("sample").unwrap_or(1.0);
         table.finish();
@@ -136,7 +136,7 @@ fn lower(root: &mut Reader<'_>, base: &Path) -> Option<Pipeline> {
     Some(Pipeline {
         name,
         seed,
-        store: base.join(store?),
+        store: store?,
         tasks,
         sample,
         stages: stages?,

@@ -9,6 +9,7 @@ use finch_core::training;
 use serde::Serialize;
 
 use super::{Input, Span};
+use crate::remote::Place;
 
 /// A stage's parameters, by kind.
 #[derive(Clone, Debug, Serialize)]
@@ -53,7 +54,7 @@ pub struct SourceEntry {
     /// As the spec writes it.
     pub given: String,
     /// Resolved.
-    pub path: PathBuf,
+    pub place: Place,
     /// The scaffold, when the user knows better than detection.
     pub scaffold: Option<String>,
     /// The task of every run below.

@@ -36,6 +36,7 @@ use futures::StreamExt;
 use crate::code::Code;
 use crate::contract::conform;
 use crate::error::{Error, Result};
+use crate::progress::Meter;
 
 /// The most partitions of a plan: not the machine's cores, because plans should not differ between machines.
 const MAX_PARTITIONS: usize = 4;
@@ -53,6 +54,7 @@ pub struct Engine {
     runtime: tokio::runtime::Runtime,
     environment: Arc<RuntimeEnv>,
     partitions: usize,
+    meter: Arc<Meter>,
 }
 
 /// The shape of a session's rows.
@@ -94,7 +96,13 @@ impl Engine {
             .build_arc()
             .map_err(|e| environment(&e))?;
         let partitions = (memory_limit / PARTITION_MEMORY).clamp(1, MAX_PARTITIONS as u64) as usize;
-        Ok(Self { runtime, environment, partitions })
+        Ok(Self { runtime, environment, partitions, meter: Arc::default() })
+    }
+
+    /// The same engine, which counts the rows of all results.
+    #[must_use]
+    pub fn metered(self, meter: &Arc<Meter>) -> Self {
+        Self { meter: meter.clone(), ..self }
     }
 
     /// A session without tables.
@@ -292,7 +300,9 @@ impl Session<'_> {
         let runtime = &self.engine.runtime;
         let mut stream = runtime.block_on(frame.execute_stream()).map_err(failed)?;
         while let Some(batch) = runtime.block_on(stream.next()) {
-            take(&batch.map_err(failed)?)?;
+            let batch = batch.map_err(failed)?;
+            take(&batch)?;
+            self.engine.meter.add(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
         }
         Ok(())
     }

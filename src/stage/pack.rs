@@ -42,7 +42,7 @@ pub(super) fn run(config: &Pack, context: &Context<'_>, draft: &mut Draft) -> Re
     };
     let template = rendered.manifest.parameters.get("template").and_then(serde_json::Value::as_str);
     let template = template.and_then(Template::named).ok_or_else(unrendered)?;
-    let file = rendered.artifact(tokenizer::FILE).ok_or_else(unrendered)?;
+    let file = rendered.artifact(tokenizer::FILE)?.ok_or_else(unrendered)?;
     let bytes = std::fs::read(&file).map_err(Error::io("read", &file))?;
     let tokenizer = Tokenizer::from_json(&bytes)?;
     draft.artifact(tokenizer::FILE, &bytes)?;

@@ -42,7 +42,7 @@ struct Step {
 pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
     let template = Template::named(&config.template)
         .ok_or_else(|| context.error(Code::BadValue, format!("no template `{}`", config.template), None))?;
-    let file = context.inputs[1].artifact(tokenizer::FILE).ok_or_else(|| {
+    let file = context.inputs[1].artifact(tokenizer::FILE)?.ok_or_else(|| {
         let reason = format!("stage `{}` makes no tokenizer", config.tokenizer.stage);
         context.error(Code::BadTokenizer, reason, None)
     })?;

@@ -87,7 +87,7 @@ pub(super) fn run(config: &Train, context: &Context<'_>, draft: &mut Draft) -> R
     let work = Work::open(context)?;
     let told = work.write_config(&resolved(config, context)?)?;
     let command =
-        launch::command(&config.launcher, &trainer, &told, &absolute(&packed.folder())?, &work.out());
+        launch::command(&config.launcher, &trainer, &told, &absolute(&packed.folder()?)?, &work.out());
     let Done { start, finish } = process::train(context, &command, &work.folder, &work.out(), &work.lock)?;
 
     let model = output::adopt_model(context, draft, &work.out().join(files::MODEL), finish.weights)?;

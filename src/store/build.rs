@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Store, write_synced};
 use crate::code::Code;
 use crate::error::{Error, Result};
+use crate::remote::{Fetch, Wanted};
 
 /// The version of this format.
 pub const VERSION: u32 = 1;
@@ -63,7 +64,7 @@ pub struct StageRecord {
     /// Plain BLAKE3 of the dataset's manifest.
     #[cfg_attr(test, schemars(with = "schemas::Hex"))]
     pub manifest: Digest,
-    /// Reused or computed.
+    /// Reused, cut off or computed.
     pub decision: Decision,
     /// Why.
     pub why: String,
@@ -118,6 +119,8 @@ pub struct TrainingRecord {
 pub enum Decision {
     /// Its dataset was in the store.
     Reuse,
+    /// What it reads was computed again and came out as it was, so its dataset still holds.
+    CutOff,
     /// It was computed.
     Run,
 }
@@ -162,6 +165,10 @@ impl Store {
         let aside = folder.join(format!(".{}.tmp", build.build_id));
         let text = serde_json::to_vec_pretty(build)
             .map_err(|source| finch_core::Error::Manifest { path: path.clone(), source })?;
+        if let Some(mirror) = &self.mirror {
+            mirror.bucket.create(&format!("builds/{}.json", build.build_id), &text)?;
+            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        }
         write_synced(&aside, &text)?;
         fs::rename(&aside, &path).map_err(Error::io("write", &path))?;
         finch_core::shard::sync_folder(&folder)?;
@@ -170,12 +177,23 @@ impl Store {
 
     /// All builds, oldest first. A record that is not readable is an error, never skipped.
     pub fn builds(&self) -> Result<Vec<BuildRecord>> {
-        self.build_files()?.iter().map(|path| read(path)).collect()
+        let files = self.build_files()?;
+        self.bring_builds(files.iter().map(PathBuf::as_path))?;
+        files.iter().map(|path| read(path)).collect()
     }
 
-    /// The files of all builds, oldest first.
+    /// The files of all builds, oldest first. Of a store in a bucket, where they are once they were read.
     pub(super) fn build_files(&self) -> Result<Vec<PathBuf>> {
         let folder = self.root.join("builds");
+        let is_record = |name: &str| name.ends_with(".json") && !name.starts_with('.');
+        if let Some(mirror) = &self.mirror {
+            let objects = mirror.bucket.list("builds")?;
+            let names = objects.iter().filter_map(|object| object.key.strip_prefix("builds/"));
+            return Ok(names
+                .filter(|name| is_record(name) && !name.contains('/'))
+                .map(|name| folder.join(name))
+                .collect());
+        }
         let mut files = Vec::new();
         match fs::read_dir(&folder) {
             Ok(entries) => {
@@ -183,7 +201,7 @@ impl Store {
                     let path = entry.map_err(Error::io("list", &folder))?.path();
                     let name =
                         path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                    if name.ends_with(".json") && !name.starts_with('.') {
+                    if is_record(&name) {
                         files.push(path);
                     }
                 }
@@ -195,13 +213,33 @@ impl Store {
         Ok(files)
     }
 
+    /// Reads the record of a build; from a bucket, unless it was read before.
+    pub(super) fn read_build(&self, path: &Path) -> Result<BuildRecord> {
+        self.bring_builds([path])?;
+        read(path)
+    }
+
+    /// Fetches records of builds that were not read before, all at once.
+    fn bring_builds<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        let Some(mirror) = &self.mirror else { return Ok(()) };
+        let missing = paths.into_iter().filter(|path| !path.exists());
+        let fetch = |path: &Path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            Fetch { key: format!("builds/{name}"), to: path.to_path_buf(), wanted: Wanted::Anything }
+        };
+        let fetches: Vec<Fetch> = missing.map(fetch).collect();
+        mirror.bucket.fetch(&fetches, &|_, _| {}).map(|_| ())
+    }
+
     /// The newest builds, finished or not, the newest first; they only tell what changed since, so a record that
     /// cannot be read is passed over.
     pub fn recent_builds(&self) -> Vec<BuildRecord> {
         /// A stage that none of so many builds came to is as good as new.
         const RECENT: usize = 20;
         let files = self.build_files().unwrap_or_default();
-        files.iter().rev().take(RECENT).filter_map(|path| read(path).ok()).collect()
+        let recent: Vec<&Path> = files.iter().rev().take(RECENT).map(PathBuf::as_path).collect();
+        let _ = self.bring_builds(recent.iter().copied());
+        recent.into_iter().filter_map(|path| read(path).ok()).collect()
     }
 
     /// A build by name: its id, a beginning of it that no other build shares, `latest`, or `previous`, the finished
@@ -220,10 +258,10 @@ impl Store {
             .collect();
         let exact = found.iter().copied().find(|&at| ids[at] == name);
         match (exact, found.as_slice()) {
-            (Some(at), _) | (None, &[at]) => read(&files[at]),
+            (Some(at), _) | (None, &[at]) => self.read_build(&files[at]),
             (None, []) => Err(Error::Usage(format!(
                 "the store `{}` has no build `{}`; `finch builds` lists them{}",
-                self.root.display(),
+                self.place(),
                 name.escape_debug(),
                 ids.last().map_or(String::new(), |newest| format!(", the newest is `{newest}`"))
             ))),
@@ -240,7 +278,7 @@ impl Store {
     fn previous_build(&self, pipeline: Option<&str>) -> Result<BuildRecord> {
         let latest = self.latest_build(pipeline)?;
         for path in self.build_files()?.iter().rev() {
-            let build = read(path)?;
+            let build = self.read_build(path)?;
             if build.status == "ok"
                 && build.build_id < latest.build_id
                 && (build.only.is_none() || latest.only.is_some())
@@ -252,7 +290,7 @@ impl Store {
         Err(Error::Store {
             reason: format!(
                 "the store `{}` holds one finished build, `{}`, and none before it",
-                self.root.display(),
+                self.place(),
                 latest.build_id
             ),
             code: Code::NothingBuilt,
@@ -264,7 +302,7 @@ impl Store {
     pub fn latest_build(&self, pipeline: Option<&str>) -> Result<BuildRecord> {
         let mut partial = None;
         for path in self.build_files()?.iter().rev() {
-            let build = read(path)?;
+            let build = self.read_build(path)?;
             if build.status != "ok" || pipeline.is_some_and(|name| build.pipeline != name) {
                 continue;
             }
@@ -276,9 +314,9 @@ impl Store {
         partial.ok_or_else(|| Error::Store {
             reason: match pipeline {
                 Some(name) => {
-                    format!("the store `{}` holds no finished build of `{name}`", self.root.display())
+                    format!("the store `{}` holds no finished build of `{name}`", self.place())
                 }
-                None => format!("the store `{}` holds no finished build", self.root.display()),
+                None => format!("the store `{}` holds no finished build", self.place()),
             },
             code: Code::NothingBuilt,
             hint: Some("`finch run SPEC` makes one".to_owned()),
@@ -286,8 +324,8 @@ impl Store {
     }
 }
 
-/// Reads a build's record.
-pub(super) fn read(path: &Path) -> Result<BuildRecord> {
+/// Reads a build's record from its file.
+fn read(path: &Path) -> Result<BuildRecord> {
     let text = fs::read(path).map_err(Error::io("read", path))?;
     let build: BuildRecord = serde_json::from_slice(&text)
         .map_err(|source| finch_core::Error::Manifest { path: path.to_path_buf(), source })?;

@@ -21,9 +21,22 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// The folder that holds its own files.
-    pub fn folder(&self) -> PathBuf {
-        self.store.folder(self.manifest.fingerprint)
+    /// The folder that holds its own files, all of them.
+    pub fn folder(&self) -> Result<PathBuf> {
+        self.store.bring(&self.manifest, &self.manifest.own_files().collect::<Vec<_>>())
+    }
+
+    /// Itself, instead of another dataset of its name that came later.
+    pub(super) fn in_place_of(self, late: &Manifest) -> Result<Self> {
+        // Trainings have no `rows`: two of them may differ, and the first one stays.
+        if self.manifest.rows == late.rows {
+            return Ok(self);
+        }
+        Err(Error::Store {
+            reason: format!("two builds of dataset {} came out different", late.fingerprint.short()),
+            code: Code::Damaged,
+            hint: Some("this is a defect of finch; please report it".to_owned()),
+        })
     }
 
     /// A table's entry.
@@ -43,8 +56,15 @@ impl Dataset {
             code: Code::UnknownTable,
             hint: None,
         })?;
-        let folder = self.store.folder(table.from.unwrap_or(self.manifest.fingerprint));
-        Ok(table.files.iter().map(|file| folder.join(&file.name)).collect())
+        let files: Vec<&FileEntry> = table.files.iter().collect();
+        let folder = match table.from {
+            Some(holder) if self.store.is_far() => {
+                self.store.bring(&self.store.expect(holder)?.manifest, &files)?
+            }
+            Some(holder) => self.store.folder(holder),
+            None => self.store.bring(&self.manifest, &files)?,
+        };
+        Ok(files.iter().map(|file| folder.join(&file.name)).collect())
     }
 
     /// The columns of a table, from its first shard.
@@ -60,22 +80,21 @@ impl Dataset {
 
     /// What is wrong with the dataset's own files at a glance: one that is missing or has another size. Hashing is
     /// `verify`'s work, and tables that are passed on are the matter of the stage that wrote them.
-    pub fn damage(&self) -> Option<String> {
-        let own = self.manifest.tables.values().filter(|table| table.from.is_none());
-        let shards = own.flat_map(|table| &table.files);
-        shards.chain(&self.manifest.artifacts).find_map(|file| {
-            match std::fs::metadata(self.folder().join(&file.name)) {
-                Ok(meta) if meta.len() == file.bytes => None,
-                Ok(meta) => Some(format!("`{}` has {} bytes, not {}", file.name, meta.len(), file.bytes)),
-                Err(error) => Some(format!("`{}`: {error}", file.name)),
-            }
-        })
+    pub fn damage(&self) -> Result<Option<String>> {
+        let sizes = self.store.sizes(&self.manifest)?;
+        Ok(self.manifest.own_files().find_map(|file| match sizes(&file.name) {
+            Ok(bytes) if bytes == file.bytes => None,
+            Ok(bytes) => Some(format!("`{}` has {bytes} bytes, not {}", file.name, file.bytes)),
+            Err(error) => Some(format!("`{}`: {error}", file.name)),
+        }))
     }
 
     /// An artifact's path.
-    pub fn artifact(&self, name: &str) -> Option<PathBuf> {
-        let entry = self.manifest.artifacts.iter().find(|file| file.name == name)?;
-        Some(self.folder().join(&entry.name))
+    pub fn artifact(&self, name: &str) -> Result<Option<PathBuf>> {
+        let Some(entry) = self.manifest.artifacts.iter().find(|file| file.name == name) else {
+            return Ok(None);
+        };
+        Ok(Some(self.store.bring(&self.manifest, &[entry])?.join(&entry.name)))
     }
 }
 

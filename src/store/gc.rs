@@ -8,6 +8,8 @@
 //! and deleted from `tmp` after that: at every moment it is whole or absent, and what a crash leaves in `tmp` the next
 //! build sweeps. Builds wait only while things are moved.
 
+mod far;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
@@ -18,9 +20,11 @@ use finch_core::shard::sync_folder;
 use serde::Serialize;
 
 use super::lease::{Found, Lease, Work};
-use super::{BuildRecord, Store, abandoned, build, set_aside};
+use super::{BuildRecord, Store, abandoned, set_aside};
 use crate::code::Code;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::remote::Object;
 
 /// What to keep.
 #[derive(Clone, Copy, Debug)]
@@ -86,17 +90,17 @@ pub struct Removal {
 /// Says what a removal would do; touches nothing.
 pub fn survey(store: &Store, policy: Policy) -> Result<Removal> {
     let now = SystemTime::now();
-    let survey = Survey { store, policy, now, leases: store.leases(now)? };
+    let survey = Survey { store, policy, now, leases: store.leases(now)?, objects: far::objects(store)? };
     Ok(Removal { dry_run: true, ..survey.look()? })
 }
 
-/// Removes what [`survey`] says.
-pub fn remove(store: &Store, policy: Policy) -> Result<Removal> {
+/// Removes what [`survey`] says. Stopped by a signal, it has removed a part, and what is left is whole.
+pub fn remove(store: &Store, policy: Policy, interrupt: &Interrupt) -> Result<Removal> {
     let lease = Lease::take(store, Work::Removal)?;
     let now = lease.time()?;
     let mut leases = store.leases(now)?;
     // By name: paths may be relative.
-    leases.retain(|found| found.path.file_name() != lease.path().file_name());
+    leases.retain(|found| found.path.file_name() != lease.name());
     if let Some(other) = leases.iter().find(|found| found.live && found.works(Work::Removal)) {
         return Err(Error::Store {
             reason: format!("another removal is at work on this store: {}", described(other)),
@@ -104,7 +108,11 @@ pub fn remove(store: &Store, policy: Policy) -> Result<Removal> {
             hint: Some("wait until it is done".to_owned()),
         });
     }
-    let removal = Survey { store, policy, now, leases }.look()?;
+    let removal = Survey { store, policy, now, leases, objects: far::objects(store)? }.look()?;
+    if let Some(mirror) = &store.mirror {
+        far::remove(store, mirror, &removal, interrupt)?;
+        return Ok(removal);
+    }
     let tmp = store.root().join("tmp");
     fs::create_dir_all(&tmp).map_err(Error::io("create", tmp))?;
     let aside = store.scratch()?;
@@ -114,6 +122,7 @@ pub fn remove(store: &Store, policy: Policy) -> Result<Removal> {
     }
     sync(&store.root().join("builds"))?;
     for (n, item) in by(Thing::Dataset).chain(by(Thing::Training)).enumerate() {
+        interrupt.check()?;
         let target = aside.path().join(n.to_string());
         gone(fs::rename(&item.path, target)).map_err(Error::io("remove", &item.path))?;
     }
@@ -165,6 +174,8 @@ struct Survey<'a> {
     policy: Policy,
     now: SystemTime,
     leases: Vec<Found>,
+    /// What the store's bucket holds, sorted by key.
+    objects: Vec<Object>,
 }
 
 impl Survey<'_> {
@@ -176,7 +187,7 @@ impl Survey<'_> {
             return Err(Error::Store {
                 reason: format!(
                     "no build is recorded in the store `{}`, so nothing says what is needed",
-                    self.store.root().display()
+                    self.store.place()
                 ),
                 code: Code::NothingBuilt,
                 hint: Some("`finch run SPEC` makes one".to_owned()),
@@ -187,7 +198,7 @@ impl Survey<'_> {
         // What is young is spared with all that it needs.
         let mut young = BTreeSet::new();
         for &fingerprint in &fingerprints {
-            if self.is_young(written(&self.store.folder(fingerprint))?) {
+            if self.is_young(self.written(fingerprint)?) {
                 young.insert(fingerprint);
             }
         }
@@ -200,7 +211,7 @@ impl Survey<'_> {
                 Ok(None) => "without a manifest".to_owned(),
                 Err(_) => "with a corrupt manifest".to_owned(),
             };
-            let old = self.ago(written(&path)?);
+            let old = self.ago(self.written(fingerprint)?);
             if young.contains(&fingerprint) {
                 let why = format!("{kind}, published {old} ago, in the grace period");
                 self.item(&mut removal.spared, Thing::Dataset, path, why, Some(fingerprint))?;
@@ -215,7 +226,7 @@ impl Survey<'_> {
         let removed: BTreeSet<Digest> = removal.removed.iter().filter_map(|item| item.dataset).collect();
         let stays =
             |fingerprint: &Digest| fingerprints.contains(fingerprint) && !removed.contains(fingerprint);
-        self.trainings(&mut removal, stays)?;
+        self.trainings(&mut removal, &fingerprints, stays)?;
         self.links(&mut removal, stays)?;
         self.scratch(&mut removal)?;
         removal.bytes = removal.removed.iter().map(|item| item.bytes).sum();
@@ -229,7 +240,7 @@ impl Survey<'_> {
         let mut seen = BTreeSet::new();
         let mut roots = BTreeSet::new();
         for path in self.store.build_files()?.into_iter().rev() {
-            let record = build::read(&path)?;
+            let record = self.store.read_build(&path)?;
             let newest = seen.insert(record.pipeline.clone());
             let keep = if record.status == "ok" {
                 let count = counted.entry((record.pipeline.clone(), record.only.is_some())).or_default();
@@ -284,7 +295,12 @@ impl Survey<'_> {
 
     /// Work folders of trainings: one with a dataset goes with it, one without holds checkpoints of a training that
     /// did not end.
-    fn trainings(&self, removal: &mut Removal, stays: impl Fn(&Digest) -> bool) -> Result<()> {
+    fn trainings(
+        &self,
+        removal: &mut Removal,
+        fingerprints: &BTreeSet<Digest>,
+        stays: impl Fn(&Digest) -> bool,
+    ) -> Result<()> {
         let used =
             |name: Digest| self.leases.iter().any(|found| found.live && found.datasets.contains(&name));
         for path in entries(&self.store.root().join("training"))? {
@@ -295,7 +311,7 @@ impl Survey<'_> {
             }
             let newest = newest_file(&path)?;
             let old = self.ago(newest);
-            let trained = self.store.folder(name).join("manifest.json").exists();
+            let trained = fingerprints.contains(&name);
             let said = if trained { "its dataset is removed" } else { "a training that did not end" };
             let (list, why) = if is_held(&path) || used(name) {
                 (&mut removal.spared, "a trainer or a build is at work in it".to_owned())
@@ -345,7 +361,7 @@ impl Survey<'_> {
             };
             self.item(list, Thing::Scratch, path, why, None)?;
         }
-        Ok(())
+        self.damaged_far(removal)
     }
 
     fn item(
@@ -359,6 +375,10 @@ impl Survey<'_> {
         let place = path.strip_prefix(self.store.root()).unwrap_or(&path).to_string_lossy().into_owned();
         let bytes = match thing {
             Thing::Link => 0,
+            Thing::Build | Thing::Dataset | Thing::Lease | Thing::Scratch if self.is_far(&place) => {
+                let here = self.objects.iter().filter(|object| object.key == place).chain(self.below(&place));
+                here.map(|object| object.bytes).sum()
+            }
             _ => files(&path)?.iter().map(|(_, meta)| meta.len()).sum(),
         };
         list.push(Item { thing, place, bytes, why, path, dataset });
@@ -387,7 +407,7 @@ fn reason(record: &BuildRecord) -> String {
     }
 }
 
-/// When a dataset was published: its manifest is written last.
+/// When a dataset was published in a folder: its manifest is written last.
 fn written(folder: &Path) -> Result<SystemTime> {
     let time = |path: &Path| fs::symlink_metadata(path).and_then(|meta| meta.modified());
     time(&folder.join("manifest.json"))

@@ -6,10 +6,14 @@
 //! there, and waits for a removal that is under way; a removal says so before it reads what is written down. Whoever
 //! comes second sees the other.
 //!
-//! On its own machine a lease ends with its owner, because the lock does. From other machines, where locks may not
+//! In a bucket a lease is an object instead: see `far`. On its own machine a lease ends with its owner, because the
+//! lock does. From other machines, where locks may not
 //! be seen, it counts until it has not been touched for [`STALE`], by the file system's clock.
 
+mod far;
+
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -58,7 +62,15 @@ pub struct Owner {
 }
 
 /// A lease that this process holds.
-pub struct Lease {
+pub struct Lease(Held);
+
+enum Held {
+    Near(Near),
+    Far(far::Held),
+}
+
+/// A lease in a local store.
+struct Near {
     path: PathBuf,
     file: File,
     touching: Option<(Sender<()>, JoinHandle<()>)>,
@@ -80,17 +92,63 @@ pub struct Found {
 impl Lease {
     /// Takes a lease on a store.
     pub fn take(store: &Store, work: Work) -> Result<Self> {
-        let folder = store.root().join(FOLDER);
-        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        if work == Work::Build {
-            store.sweep_leases();
-        }
         let owner = Owner {
             work,
             host: host(),
             process: std::process::id(),
             started_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         };
+        Ok(Self(match &store.mirror {
+            Some(mirror) => Held::Far(far::Held::take(&mirror.bucket, &owner)?),
+            None => Held::Near(Near::take(store, &owner)?),
+        }))
+    }
+
+    /// The name of its file or object.
+    pub fn name(&self) -> Option<&OsStr> {
+        match &self.0 {
+            Held::Near(near) => near.path.file_name(),
+            Held::Far(far) => Path::new(&far.key).file_name(),
+        }
+    }
+
+    /// The time on the store's clock, the file system's or the server's, when it was last touched.
+    pub fn time(&self) -> Result<SystemTime> {
+        match &self.0 {
+            Held::Near(near) => {
+                let meta = near.file.metadata().and_then(|meta| meta.modified());
+                meta.map_err(Error::io("read the time of", &near.path))
+            }
+            Held::Far(far) => far.time(),
+        }
+    }
+
+    /// Writes down that a dataset is in use, and waits for a removal that is under way. What was known of the dataset
+    /// before is then to be looked at again.
+    pub fn claim(&mut self, store: &Store, dataset: Digest, interrupt: &Interrupt) -> Result<()> {
+        let line = format!("{dataset}\n");
+        match &mut self.0 {
+            // One write of a short line: a reader sees all of it or, before the claim is made, a part that it ignores.
+            Held::Near(near) => {
+                near.file.write_all(line.as_bytes()).map_err(Error::io("write", &near.path))?;
+            }
+            Held::Far(far) => far.add(&line)?,
+        }
+        while store.leases(self.time()?)?.iter().any(|found| found.live && found.works(Work::Removal)) {
+            interrupt.check()?;
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+impl Near {
+    fn take(store: &Store, owner: &Owner) -> Result<Self> {
+        let folder = store.root().join(FOLDER);
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        if owner.work == Work::Build {
+            store.sweep_leases();
+        }
         let aside = tempfile::Builder::new()
             .prefix(&format!("{}-{}-", owner.host, owner.process))
             .suffix(".tmp")
@@ -106,32 +164,9 @@ impl Lease {
         let touching = file.try_clone().ok().and_then(touch);
         Ok(Self { path, file, touching })
     }
-
-    /// Its file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The time on the file system's clock, when it was last touched.
-    pub fn time(&self) -> Result<SystemTime> {
-        let meta = self.file.metadata().and_then(|meta| meta.modified());
-        meta.map_err(Error::io("read the time of", &self.path))
-    }
-
-    /// Writes down that a dataset is in use, and waits for a removal that is under way. What was known of the dataset
-    /// before is then to be looked at again.
-    pub fn claim(&mut self, store: &Store, dataset: Digest, interrupt: &Interrupt) -> Result<()> {
-        // One write of a short line: a reader sees all of it or, before the claim is made, a part that it ignores.
-        self.file.write_all(format!("{dataset}\n").as_bytes()).map_err(Error::io("write", &self.path))?;
-        while store.leases(self.time()?)?.iter().any(|found| found.live && found.works(Work::Removal)) {
-            interrupt.check()?;
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
-    }
 }
 
-impl Drop for Lease {
+impl Drop for Near {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.touching.take() {
             drop(stop);
@@ -164,6 +199,9 @@ impl Found {
 impl Store {
     /// All leases in the store, judged at a time of the file system's clock.
     pub fn leases(&self, now: SystemTime) -> Result<Vec<Found>> {
+        if let Some(mirror) = &self.mirror {
+            return far::all(&mirror.bucket, &self.root, now);
+        }
         let folder = self.root.join(FOLDER);
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -200,9 +238,7 @@ fn look(path: &Path, now: SystemTime) -> Result<Option<Found>> {
     };
     // Read as bytes: a lease is a file that anybody may have edited.
     let text = fs::read(path).unwrap_or_default();
-    let mut lines = text.split(|&byte| byte == b'\n');
-    let owner: Option<Owner> = lines.next().and_then(|line| serde_json::from_slice(line).ok());
-    let datasets = lines.filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok()).collect();
+    let (owner, datasets) = parse(&text);
     let here = owner.as_ref().is_some_and(|owner| owner.host == host());
     let touched =
         file.metadata().and_then(|meta| meta.modified()).map_err(Error::io("read the time of", path))?;
@@ -216,13 +252,22 @@ fn look(path: &Path, now: SystemTime) -> Result<Option<Found>> {
     Ok(Some(Found { path: path.to_path_buf(), owner, live, datasets }))
 }
 
+/// Who holds a lease, and the datasets that it uses.
+fn parse(text: &[u8]) -> (Option<Owner>, BTreeSet<Digest>) {
+    let mut lines = text.split(|&byte| byte == b'\n');
+    let owner = lines.next().and_then(|line| serde_json::from_slice(line).ok());
+    (owner, lines.filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::Place;
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().expect("temp dir");
-        let store = Store::create(folder.path()).expect("store");
+        let store =
+            Store::create(&Place::Local(folder.path().to_path_buf()), &Interrupt::default()).expect("store");
         (folder, store)
     }
 

@@ -12,42 +12,62 @@
 //!
 //! A dataset is complete or absent: it is written aside, synced, and renamed into place with its manifest
 //! inside. Two builds at once are correct without a lock, because a rename onto a finished dataset fails and
-//! the loser discards its work, which was the same.
+//! the loser discards its work, which was the same. In a bucket, where nothing can be renamed, the manifest is put
+//! last and only if none is there: see `mirror`.
 
 pub mod build;
 pub mod dataset;
 pub mod gc;
 pub mod lease;
+mod mirror;
 pub mod verify;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use finch_core::manifest::FileEntry;
 use finch_core::shard::sync_folder;
 use finch_core::{Digest, manifest};
 
 pub use build::{BuildRecord, Decision, ReadingRecord, StageRecord, TrainingRecord};
 pub use dataset::{Dataset, Draft};
+use mirror::Mirror;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::remote::{Bucket, Place};
 
-/// A store in a local folder.
+/// Tells the size of a dataset's file by its name.
+type Sizes = Box<dyn Fn(&str) -> std::io::Result<u64> + Send + Sync>;
+
+/// A store in a local folder, or in a bucket with a local folder that mirrors what was needed of it.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    mirror: Option<Mirror>,
 }
 
 impl Store {
     /// A store for building; its folders are created.
-    pub fn create(root: &Path) -> Result<Self> {
-        for folder in ["datasets", "builds", "latest", "tmp"] {
-            let folder = root.join(folder);
-            fs::create_dir_all(&folder).map_err(Error::io("create", folder))?;
+    pub fn create(place: &Place, interrupt: &Interrupt) -> Result<Self> {
+        let store = Self::peek(place, interrupt)?;
+        if let Some(mirror) = &store.mirror {
+            mirror.mark()?;
         }
-        let store = Self { root: root.to_path_buf() };
+        store.folders()?;
         store.sweep();
         Ok(store)
+    }
+
+    /// Makes the local folders.
+    fn folders(&self) -> Result<()> {
+        for folder in ["datasets", "builds", "latest", "tmp"] {
+            let folder = self.root.join(folder);
+            fs::create_dir_all(&folder).map_err(Error::io("create", folder))?;
+        }
+        Ok(())
     }
 
     /// Removes what builds on this machine left behind when they were killed. What cannot be removed stays.
@@ -61,41 +81,56 @@ impl Store {
     }
 
     /// A store for reading; it must exist.
-    pub fn open(root: &Path) -> Result<Self> {
-        if root.join("datasets").is_dir() {
-            return Ok(Self { root: root.to_path_buf() });
-        }
+    pub fn open(place: &Place, interrupt: &Interrupt) -> Result<Self> {
+        let store = Self::peek(place, interrupt)?;
+        let reason = match &store.mirror {
+            Some(mirror) if mirror.is_store()? => {
+                store.folders()?;
+                return Ok(store);
+            }
+            None if store.root.join("datasets").is_dir() => return Ok(store),
+            Some(_) => format!("`{place}` is not a store: it has no `store.json`"),
+            None => format!("`{place}` is not a store: it has no folder `datasets`"),
+        };
         Err(Error::Store {
-            reason: format!("`{}` is not a store: it has no folder `datasets`", root.display()),
+            reason,
             code: Code::NothingBuilt,
             hint: Some("`finch run SPEC` builds one; the spec's `store` says where".to_owned()),
         })
     }
 
     /// A store that may not exist yet; nothing is created.
-    pub fn peek(root: &Path) -> Self {
-        Self { root: root.to_path_buf() }
+    pub fn peek(place: &Place, interrupt: &Interrupt) -> Result<Self> {
+        Ok(match place {
+            Place::Local(root) => Self { root: root.clone(), mirror: None },
+            Place::Remote(address) => Self {
+                root: Mirror::folder(address)?,
+                mirror: Some(Mirror { bucket: Bucket::new(address, interrupt)? }),
+            },
+        })
     }
 
-    /// The store's folder.
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        match &self.mirror {
+            Some(mirror) => mirror.bucket.address().to_string(),
+            None => self.root.display().to_string(),
+        }
+    }
+
+    /// The store's folder; of one in a bucket, the folder that mirrors it.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder of a dataset, whether or not it is there.
-    pub fn folder(&self, fingerprint: Digest) -> PathBuf {
+    /// The folder of a dataset, whether or not it is there, and of one in a bucket whether or not it is whole here.
+    pub(crate) fn folder(&self, fingerprint: Digest) -> PathBuf {
         self.root.join("datasets").join(fingerprint.to_string())
     }
 
     /// A dataset, if it is there; a corrupt manifest is an error and never a dataset that is absent.
     pub fn dataset(&self, fingerprint: Digest) -> Result<Option<Dataset>> {
-        let folder = self.folder(fingerprint);
-        let path = folder.join("manifest.json");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("read", path)(error)),
-        };
+        let Some((text, path)) = self.manifest_text(fingerprint)? else { return Ok(None) };
         let manifest: manifest::Manifest = serde_json::from_slice(&text)
             .map_err(|source| finch_core::Error::Manifest { path: path.clone(), source })?;
         if manifest.version != manifest::VERSION || manifest.fingerprint != fingerprint {
@@ -116,34 +151,120 @@ impl Store {
                 hint: None,
             });
         }
+        if let Some(mirror) = &self.mirror {
+            // Only now: what is no manifest has no place in the mirror.
+            mirror.keep(&self.folder(fingerprint), &text, &self.tmp()?)?;
+        }
         Ok(Some(Dataset { store: self.clone(), manifest }))
+    }
+
+    /// The bytes of a dataset's manifest, and where they lie, for people.
+    fn manifest_text(&self, fingerprint: Digest) -> Result<Option<(Vec<u8>, PathBuf)>> {
+        if let Some(mirror) = &self.mirror {
+            let path = PathBuf::from(mirror.bucket.place(&mirror::manifest_key(fingerprint)));
+            return Ok(mirror.manifest(fingerprint)?.map(|text| (text, path)));
+        }
+        let path = self.folder(fingerprint).join("manifest.json");
+        match fs::read(&path) {
+            Ok(text) => Ok(Some((text, path))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", path)(error)),
+        }
     }
 
     /// The digest of a dataset's manifest file, for the build record.
     pub fn manifest_digest(&self, fingerprint: Digest) -> Result<Digest> {
-        let path = self.folder(fingerprint).join("manifest.json");
-        Ok(Digest::of_bytes(&fs::read(&path).map_err(Error::io("read", &path))?))
+        match self.manifest_text(fingerprint)? {
+            Some((text, _)) => Ok(Digest::of_bytes(&text)),
+            None => Err(self.absent(fingerprint)),
+        }
     }
 
-    /// Moves a damaged dataset out of the way, to be looked at or removed.
-    pub fn set_aside(&self, fingerprint: Digest) -> Result<PathBuf> {
+    /// Moves a damaged dataset out of the way, to be looked at or removed; returns where it lies.
+    pub fn set_aside(&self, fingerprint: Digest) -> Result<String> {
+        let folder = self.folder(fingerprint);
+        if let Some(mirror) = &self.mirror {
+            mirror::discard(&folder, &self.tmp()?)?;
+            return mirror.set_aside(fingerprint);
+        }
         let aside = self.scratch()?.keep().join("damaged");
-        fs::rename(self.folder(fingerprint), &aside)
-            .map_err(Error::io("set aside", self.folder(fingerprint)))?;
-        Ok(aside)
+        fs::rename(&folder, &aside).map_err(Error::io("set aside", folder))?;
+        Ok(aside.display().to_string())
     }
 
     /// A dataset that a build record names, and that must therefore be there.
     pub fn expect(&self, fingerprint: Digest) -> Result<Dataset> {
-        self.dataset(fingerprint)?.ok_or_else(|| Error::Store {
-            reason: format!("dataset {} is not in the store `{}`", fingerprint.short(), self.root.display()),
+        self.dataset(fingerprint)?.ok_or_else(|| self.absent(fingerprint))
+    }
+
+    fn absent(&self, fingerprint: Digest) -> Error {
+        Error::Store {
+            reason: format!("dataset {} is not in the store `{}`", fingerprint.short(), self.place()),
             code: Code::Damaged,
             hint: Some("`finch run` builds it again".to_owned()),
-        })
+        }
+    }
+
+    /// Whether it lies in a bucket.
+    fn is_far(&self) -> bool {
+        self.mirror.is_some()
+    }
+
+    /// The sizes of a dataset's files where the dataset lies, by name.
+    fn sizes(&self, manifest: &manifest::Manifest) -> Result<Sizes> {
+        let folder = self.folder(manifest.fingerprint);
+        let Some(mirror) = &self.mirror else {
+            return Ok(Box::new(move |name| fs::metadata(folder.join(name)).map(|meta| meta.len())));
+        };
+        let listed: BTreeMap<String, u64> =
+            mirror.listed(manifest)?.into_iter().map(|object| (object.key, object.bytes)).collect();
+        let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "it is missing");
+        Ok(Box::new(move |name| listed.get(name).copied().ok_or_else(missing)))
+    }
+
+    /// The BLAKE3 and SHA-256 of a dataset's file in a bucket, which is fetched for it, and kept when it is right.
+    fn hash_far(&self, manifest: &manifest::Manifest, file: &FileEntry) -> Result<(Digest, Digest)> {
+        let mirror = self.mirror.as_ref().expect("asked for stores in buckets alone");
+        mirror.hash(manifest, file, &self.folder(manifest.fingerprint), &self.tmp()?)
+    }
+
+    /// The names of all files that lie with a dataset.
+    fn names(&self, manifest: &manifest::Manifest) -> Result<Vec<String>> {
+        let folder = self.folder(manifest.fingerprint);
+        if let Some(mirror) = &self.mirror {
+            return mirror.names(manifest);
+        }
+        let mut names = Vec::new();
+        let mut pending = vec![folder.clone()];
+        while let Some(at) = pending.pop() {
+            let Ok(entries) = fs::read_dir(&at) else { continue };
+            for path in entries.flatten().map(|entry| entry.path()) {
+                if path.is_dir() {
+                    pending.push(path);
+                } else {
+                    names.push(path.strip_prefix(&folder).unwrap_or(&path).to_string_lossy().into_owned());
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Own files of a dataset, here: those that a bucket holds are fetched.
+    fn bring(&self, manifest: &manifest::Manifest, files: &[&FileEntry]) -> Result<PathBuf> {
+        let folder = self.folder(manifest.fingerprint);
+        if let Some(mirror) = &self.mirror {
+            mirror.fetch(manifest, files, &folder)?;
+        }
+        Ok(folder)
     }
 
     /// The fingerprints of all datasets, sorted. Folders that are not named by a digest are not datasets.
     pub fn fingerprints(&self) -> Result<Vec<Digest>> {
+        if let Some(mirror) = &self.mirror {
+            let mut found = mirror.fingerprints()?;
+            found.sort();
+            return Ok(found);
+        }
         let folder = self.root.join("datasets");
         let mut found = Vec::new();
         let entries = match fs::read_dir(&folder) {
@@ -171,9 +292,19 @@ impl Store {
         self.root.join("cache")
     }
 
+    /// The folder of what is being written.
+    fn tmp(&self) -> Result<PathBuf> {
+        let folder = self.root.join("tmp");
+        if self.mirror.is_some() {
+            // A mirror is a cache, which anybody may have emptied.
+            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        }
+        Ok(folder)
+    }
+
     /// A place to write a dataset to; removed when dropped.
     pub fn scratch(&self) -> Result<tempfile::TempDir> {
-        let folder = self.root.join("tmp");
+        let folder = self.tmp()?;
         tempfile::Builder::new()
             .prefix(&format!("{}-{}-", host(), std::process::id()))
             .tempdir_in(&folder)
@@ -188,21 +319,13 @@ impl Store {
             .map_err(|source| finch_core::Error::Manifest { path: path.clone(), source })?;
         write_synced(&path, &text)?;
         sync_folder(staging)?;
+        if let Some(mirror) = &self.mirror {
+            return self.publish_far(mirror, staging, manifest, &text);
+        }
         let target = self.folder(manifest.fingerprint);
         if let Err(error) = fs::rename(staging, &target) {
             if let Some(there) = self.dataset(manifest.fingerprint)? {
-                // Trainings have no `rows`: two of them may differ, and the first one stays.
-                if there.manifest.rows != manifest.rows {
-                    return Err(Error::Store {
-                        reason: format!(
-                            "two builds of dataset {} came out different",
-                            manifest.fingerprint.short()
-                        ),
-                        code: Code::Damaged,
-                        hint: Some("this is a defect of finch; please report it".to_owned()),
-                    });
-                }
-                return Ok(there);
+                return there.in_place_of(manifest);
             }
             // A folder without a manifest is no dataset: nothing that finch publishes looks like this.
             let aside = self.scratch()?.keep().join("no-manifest");
@@ -213,8 +336,38 @@ impl Store {
         Ok(Dataset { store: self.clone(), manifest: manifest.clone() })
     }
 
-    /// Points `latest/<table>` at a dataset's tables. For people: nothing in finch reads it.
+    /// Publishes in a bucket, and keeps what was published in the mirror.
+    fn publish_far(
+        &self,
+        mirror: &Mirror,
+        staging: &Path,
+        manifest: &manifest::Manifest,
+        text: &[u8],
+    ) -> Result<Dataset> {
+        let target = self.folder(manifest.fingerprint);
+        if !mirror.publish(manifest, text, staging)? {
+            // Perhaps by this very call, when an answer was lost.
+            let there = self.expect(manifest.fingerprint)?.in_place_of(manifest)?;
+            if there.manifest.bytes != manifest.bytes {
+                return Ok(there);
+            }
+        }
+        // Another process of this machine may have brought it here already, and be reading it.
+        if !fs::read(target.join("manifest.json")).is_ok_and(|here| here == text) {
+            mirror::discard(&target, &self.tmp()?)?;
+            if fs::rename(staging, &target).is_err() {
+                mirror.keep(&target, text, &self.tmp()?)?;
+            }
+        }
+        Ok(Dataset { store: self.clone(), manifest: manifest.clone() })
+    }
+
+    /// Points `latest/<table>` at a dataset's tables, in local stores. For people: nothing in finch reads it.
     pub fn link_latest(&self, dataset: &Dataset) -> Result<()> {
+        // A mirror may lack what a link leads to.
+        if self.mirror.is_some() {
+            return Ok(());
+        }
         let folder = self.root.join("latest");
         for (name, table) in &dataset.manifest.tables {
             if table.from.is_some() {

@@ -3,6 +3,7 @@
 //! Every file is hashed again, every count is checked against the conservation law, every table against the
 //! footers of its shards, and every table that is passed on against the dataset that holds it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use finch_core::training::files;
 use finch_core::{Digest, shard};
 use rayon::prelude::*;
 
-use super::{BuildRecord, Dataset, StageRecord, Store};
+use super::{BuildRecord, Dataset, Sizes, StageRecord, Store};
 use crate::error::Result;
 
 /// What is wrong with a store.
@@ -57,11 +58,13 @@ pub fn verify(store: &Store, quick: bool) -> Result<Report> {
             }
         };
         check_manifest(store, &dataset.manifest, &place, &mut report);
-        let files = own_files(&dataset);
+        let files: Vec<&FileEntry> = dataset.manifest.own_files().collect();
+        let sizes = store.sizes(&dataset.manifest)?;
         report.files += files.len();
         report.bytes += files.iter().map(|file| file.bytes).sum::<u64>();
-        let found: Vec<Finding> =
-            files.par_iter().flat_map_iter(|file| check_file(&dataset, file, quick)).collect();
+        let found: Vec<Option<Finding>> =
+            files.par_iter().map(|file| check_file(&dataset, file, &sizes, quick)).collect::<Result<_>>()?;
+        let found: Vec<Finding> = found.into_iter().flatten().collect();
         let whole = found.is_empty();
         report.findings.extend(found);
         // Rows are read only from files that are what they should be: a damaged one is named already.
@@ -77,7 +80,7 @@ pub fn verify(store: &Store, quick: bool) -> Result<Report> {
                 .collect();
             report.findings.extend(found);
         }
-        check_strays(&dataset, &mut report);
+        check_strays(store, &dataset, &mut report)?;
     }
     for path in store.build_files()? {
         check_build(store, &path, &mut report);
@@ -133,7 +136,7 @@ fn check_manifest(store: &Store, manifest: &Manifest, place: &str, report: &mut 
 fn check_build(store: &Store, path: &Path, report: &mut Report) {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut find = |what: String| report.findings.push(Finding { place: format!("builds/{name}"), what });
-    let build = match super::build::read(path) {
+    let build = match store.read_build(path) {
         Ok(build) => build,
         Err(error) => return find(error.to_string()),
     };
@@ -172,31 +175,33 @@ fn check_inputs(store: &Store, build: &BuildRecord, stage: &StageRecord, find: &
 }
 
 /// What is wrong with the files of a dataset.
-pub fn check_files(dataset: &Dataset) -> Vec<Finding> {
-    own_files(dataset).par_iter().flat_map_iter(|file| check_file(dataset, file, false)).collect()
+pub fn check_files(dataset: &Dataset) -> Result<Vec<Finding>> {
+    let files: Vec<&FileEntry> = dataset.manifest.own_files().collect();
+    let sizes = dataset.store.sizes(&dataset.manifest)?;
+    let found =
+        files.par_iter().map(|file| check_file(dataset, file, &sizes, false)).collect::<Result<Vec<_>>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
-fn own_files(dataset: &Dataset) -> Vec<&FileEntry> {
-    let own = dataset.manifest.tables.values().filter(|table| table.from.is_none());
-    own.flat_map(|table| &table.files).chain(&dataset.manifest.artifacts).collect()
-}
-
-/// Compares one file with its entry.
-fn check_file(dataset: &Dataset, entry: &FileEntry, quick: bool) -> Vec<Finding> {
-    let path = dataset.folder().join(&entry.name);
+/// Compares one file with its entry; one in a bucket is fetched for it, also when it was fetched before.
+fn check_file(dataset: &Dataset, entry: &FileEntry, sizes: &Sizes, quick: bool) -> Result<Option<Finding>> {
     let place = format!("datasets/{}/{}", dataset.manifest.fingerprint, entry.name);
-    let find = |what: String| vec![Finding { place: place.clone(), what }];
-    let size = match std::fs::metadata(&path) {
-        Ok(meta) => meta.len(),
+    let find = |what: String| Ok(Some(Finding { place: place.clone(), what }));
+    let size = match sizes(&entry.name) {
+        Ok(size) => size,
         Err(error) => return find(error.to_string()),
     };
     if size != entry.bytes {
         return find(format!("it has {size} bytes, the manifest says {}", entry.bytes));
     }
     if quick {
-        return vec![];
+        return Ok(None);
     }
-    let (blake3, sha256) = match hash(&path) {
+    let hashed = match dataset.store.is_far() {
+        true => Ok(dataset.store.hash_far(&dataset.manifest, entry)?),
+        false => hash(&dataset.store.folder(dataset.manifest.fingerprint).join(&entry.name)),
+    };
+    let (blake3, sha256) = match hashed {
         Ok(digests) => digests,
         Err(error) => return find(error.to_string()),
     };
@@ -210,7 +215,7 @@ fn check_file(dataset: &Dataset, entry: &FileEntry, quick: bool) -> Vec<Finding>
             entry.sha256.short()
         ));
     }
-    vec![]
+    Ok(None)
 }
 
 /// The BLAKE3 and SHA-256 of a file, in one pass.
@@ -230,6 +235,7 @@ fn check_table(dataset: &Dataset, name: &str, table: &Table) -> Option<String> {
         Ok(check) => check,
         Err(error) => return Some(error.to_string()),
     };
+    // Fetched just now, from a bucket.
     for path in dataset.files(name).ok()? {
         let batches = match shard::read(&path) {
             Ok(batches) => batches,
@@ -253,31 +259,15 @@ fn check_table(dataset: &Dataset, name: &str, table: &Table) -> Option<String> {
         .then(|| "its digests are not those of the manifest".to_owned())
 }
 
-/// Reports files in a dataset's folder that its manifest does not name.
-fn check_strays(dataset: &Dataset, report: &mut Report) {
-    let named: Vec<&str> = dataset
-        .manifest
-        .tables
-        .values()
-        .filter(|table| table.from.is_none())
-        .flat_map(|table| &table.files)
-        .chain(&dataset.manifest.artifacts)
-        .map(|file| file.name.as_str())
-        .chain(["manifest.json"])
-        .collect();
-    let folder = dataset.folder();
-    let mut pending = vec![folder.clone()];
-    while let Some(at) = pending.pop() {
-        let Ok(entries) = std::fs::read_dir(&at) else { continue };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let name = path.strip_prefix(&folder).unwrap_or(&path).to_string_lossy().into_owned();
-            if path.is_dir() {
-                pending.push(path);
-            } else if !named.contains(&name.as_str()) {
-                let place = format!("datasets/{}/{name}", dataset.manifest.fingerprint);
-                report.findings.push(Finding { place, what: "no manifest names this file".to_owned() });
-            }
+/// Reports files of a dataset that its manifest does not name.
+fn check_strays(store: &Store, dataset: &Dataset, report: &mut Report) -> Result<()> {
+    let named: BTreeSet<&str> =
+        dataset.manifest.own_files().map(|file| file.name.as_str()).chain(["manifest.json"]).collect();
+    for name in store.names(&dataset.manifest)? {
+        if !named.contains(name.as_str()) {
+            let place = format!("datasets/{}/{name}", dataset.manifest.fingerprint);
+            report.findings.push(Finding { place, what: "no manifest names this file".to_owned() });
         }
     }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 """A store after a fault: what it holds, and what the next build must have made of it.
 
-Shared by kill.py and full.py. Nothing here reads Parquet: digests in manifests stand for rows, and `finch verify` says
+Shared by kill.py, full.py and far.py. Nothing here reads Parquet: digests in manifests stand for rows, and `finch verify` says
 whether files match them.
 """
 
@@ -33,8 +33,12 @@ class Finch:
         self.environment = {name: value for name, value in os.environ.items() if name != "FINCH_TRAIN"}
         self.environment["NO_COLOR"] = "1"
 
+    def place(self, store: Path) -> str:
+        """The store as finch is told of it."""
+        return str(store)
+
     def command(self, store: Path, *more: str) -> list[str]:
-        return [self.binary, "run", self.spec, "--store", str(store), "--log-json", *more]
+        return [self.binary, "run", self.spec, "--store", self.place(store), "--log-json", *more]
 
     def run(self, store: Path, *more: str, **options) -> subprocess.CompletedProcess:
         """A whole build."""
@@ -42,7 +46,7 @@ class Finch:
                               stderr=subprocess.PIPE, text=True, errors="replace", timeout=STUCK, **options)
 
     def verify(self, store: Path) -> subprocess.CompletedProcess:
-        return subprocess.run([self.binary, "verify", "--store", str(store)], env=self.environment,
+        return subprocess.run([self.binary, "verify", "--store", self.place(store)], env=self.environment,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
 
 
@@ -102,7 +106,8 @@ def problems(finch: Finch, store: Path, build: subprocess.CompletedProcess, expe
     strange = folders - {fingerprint for fingerprint, _, _ in expected.values()}
     if strange:
         found.append(f"the store holds datasets that no undisturbed build makes: {sorted(strange)}")
-    left = [path.name for path in (store / "tmp").iterdir()]
+    # A store in a bucket has none.
+    left = [path.name for path in (store / "tmp").iterdir()] if (store / "tmp").exists() else []
     if left:
         found.append(f"`tmp` still holds {left}")
     verified = finch.verify(store)

@@ -20,6 +20,9 @@ mod project;
 mod query;
 mod real_logs;
 mod regressions;
+mod remote;
+#[path = "../s3/server.rs"]
+mod s3;
 mod schemas;
 mod semantics;
 mod show;

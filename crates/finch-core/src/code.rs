@@ -105,10 +105,14 @@ codes! {
     NothingBuilt = 504,
     /// A table that is not in the store.
     UnknownTable = 505,
+    /// A remote store or source cannot be reached, or answers with an error, also when asked again.
+    Remote = 506,
     /// Something else is at work on the store, and the two cannot be at once.
     Busy = 507,
     /// The beginning of an id fits nothing in the build, or more than one thing.
     UnknownId = 508,
+    /// A remote store or source denies access. Credentials come from the environment and nowhere else.
+    Denied = 509,
     /// SQL that does not parse, does not fit the tables, or failed.
     Query = 601,
     /// A statement that would change something; queries only read.

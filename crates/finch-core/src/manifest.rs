@@ -136,6 +136,12 @@ impl Counts {
 }
 
 impl Manifest {
+    /// The files that lie in the dataset itself: those of tables that it does not pass on, then artifacts.
+    pub fn own_files(&self) -> impl Iterator<Item = &FileEntry> {
+        let own = self.tables.values().filter(|table| table.from.is_none());
+        own.flat_map(|table| &table.files).chain(&self.artifacts)
+    }
+
     /// What stages that read the dataset know it by: its `rows`, or a training's `weights`. Neither is there only
     /// in a manifest that finch did not write; the fingerprint then tells it from all others.
     pub fn content(&self) -> Digest {

@@ -73,10 +73,13 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
     let folder = context.store.scratch()?;
     let scratch = Scratch::create(folder.path())?;
     let stopped = AtomicBool::new(false);
+    let meter = context.progress.meter();
+    let is_known = |key: &Option<Digest>| key.is_some_and(|key| known.logs.contains_key(&key));
+    meter.expect_bytes(files.iter().filter(|(.., key)| !is_known(key)).map(|(_, file, _)| file.bytes).sum());
     let fresh: Vec<Option<FileLog>> = files
         .par_iter()
         .map(|(_, file, key)| {
-            if key.is_some_and(|key| known.logs.contains_key(&key)) || stopped.load(Ordering::Relaxed) {
+            if is_known(key) || stopped.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             if context.interrupt.asked().is_some() {
@@ -89,6 +92,7 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
             if let Some(key) = key {
                 scratch.log(*key, &log)?;
             }
+            meter.add(log.records.len() as u64, file.bytes);
             Ok(Some(log))
         })
         .collect::<Result<_>>()?;

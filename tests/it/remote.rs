@@ -1,0 +1,432 @@
+//! Stores and sources that are not on this machine: a real S3 server, well and ill.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::pack::{self, packing};
+use crate::project::{LABEL, Output, Program, Project, command, finch_with};
+use crate::s3::{BUCKET, Fault, KEY, SECRET, Server};
+
+const STORE: &str = "s3://bucket/team/store";
+/// What was made: a manifest's digest covers every row and file.
+const STAGES: &str = "SELECT stage, fingerprint, manifest FROM meta.stages ORDER BY build_id, ordinal";
+
+/// A server with its bucket, and a project.
+struct Far {
+    project: Project,
+    server: Server,
+}
+
+impl Far {
+    /// A project with one run, whose store is to be in a bucket.
+    fn new() -> Self {
+        let project = Project::new(LABEL);
+        for n in 1..6 {
+            project.program("run", &Program::new(n, (n > 1).then_some(n / 2), n as f64));
+        }
+        Self::of(project)
+    }
+
+    /// A project with a stage of each kind but training.
+    fn long() -> Self {
+        Self::of(pack::project(&packing()))
+    }
+
+    fn of(project: Project) -> Self {
+        let server = Server::start(&project.path("server"), 0);
+        Self { project, server }
+    }
+
+    /// Runs finch on a machine: one with a cache of its own.
+    fn finch(&self, machine: &str, arguments: &[&str]) -> Output {
+        self.finch_with(machine, &[], arguments)
+    }
+
+    fn finch_with(&self, machine: &str, more: &[(&str, &str)], arguments: &[&str]) -> Output {
+        let environment = self.environment(machine, more);
+        let variables: Vec<(&str, &str)> =
+            environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let output = finch_with(self.project.root(), &variables, arguments);
+        for said in [&output.out, &output.err] {
+            assert!(!said.contains(SECRET), "a credential was printed:\n{said}");
+        }
+        output
+    }
+
+    fn environment(&self, machine: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> =
+            self.server.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        all.push(("FINCH_CACHE".to_owned(), self.cache(machine).display().to_string()));
+        all.push(("FINCH_RETRY_SECONDS".to_owned(), "20".to_owned()));
+        all.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        all
+    }
+
+    fn cache(&self, machine: &str) -> PathBuf {
+        self.project.path(&format!("cache-{machine}"))
+    }
+
+    /// Builds on a machine; returns how many stages were computed.
+    fn build(&self, machine: &str) -> usize {
+        let output = self.finch(machine, &["run", "spec.toml", "--store", STORE]).ok();
+        computed(&output)
+    }
+
+    /// The fingerprints and manifests of all builds' datasets, by stage.
+    fn digests(&self, machine: &str) -> BTreeMap<String, (String, String)> {
+        let output = self.finch(machine, &["query", "--store", STORE, "--format", "jsonl", STAGES]).ok();
+        rows(&output)
+    }
+
+    /// The file that holds an object.
+    fn object(&self, key: &str) -> PathBuf {
+        self.project.path("server").join(BUCKET).join("team/store").join(key)
+    }
+
+    /// All objects of the store.
+    fn objects(&self) -> Vec<PathBuf> {
+        files(&self.object(""))
+    }
+}
+
+fn computed(output: &Output) -> usize {
+    let line = output.out.lines().find(|line| line.contains("stages computed")).expect("a summary");
+    line.split(' ').next().and_then(|count| count.parse().ok()).expect("a count")
+}
+
+fn rows(output: &Output) -> BTreeMap<String, (String, String)> {
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let lines = output.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.map(|row| (text(&row, "stage"), (text(&row, "fingerprint"), text(&row, "manifest")))).collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_build_in_a_bucket_is_the_one_in_a_folder_and_is_there_for_every_machine() {
+    let far = Far::long();
+    let stages = far.build("one");
+    assert!(stages > 4, "{stages}");
+    far.project.run().ok();
+    let near = far.project.finch(&["query", "--store", "store", "--format", "jsonl", STAGES]).ok();
+    assert_eq!(far.digests("one"), rows(&near));
+    // Another machine finds everything, and fetches what it reads.
+    assert_eq!(far.build("two"), 0);
+    let plan = far.finch("three", &["plan", "spec.toml", "--store", STORE]).ok();
+    assert!(plan.out.contains("nothing to do"), "{}", plan.out);
+    let count = "SELECT count(*) > 20 AS many FROM transitions";
+    let output = far.finch("three", &["query", "--store", STORE, "--format", "csv", count]).ok();
+    assert_eq!(output.out, "many\ntrue\n");
+    let path = far.finch("three", &["path", "--store", STORE, "transitions"]).ok().out;
+    assert!(path.lines().count() == 1 && Path::new(path.trim()).is_file(), "{path}");
+    far.finch("four", &["verify", "--store", STORE]).ok();
+    far.finch("four", &["verify", "--store", STORE, "--quick"]).ok();
+    let builds = far.finch("four", &["builds", "--store", STORE]).ok();
+    assert_eq!(builds.out.lines().filter(|line| line.contains(" ok ")).count(), 2, "{}", builds.out);
+    // No lease is left, and no credential went anywhere.
+    assert!(far.objects().iter().all(|path| !path.to_string_lossy().contains("lease")));
+    for path in files(far.project.root()) {
+        let bytes = fs::read(&path).expect("read");
+        let has = |word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+        assert!(!has(SECRET) && !has(KEY), "a credential is in {}", path.display());
+    }
+}
+
+#[test]
+fn a_server_that_fails_now_and_then_changes_nothing() {
+    let well = Far::new();
+    well.build("one");
+    let expected = well.digests("one");
+    let pause = Duration::from_millis(150);
+    for fault in [
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::Refused,
+        Fault::AnswerLost,
+        Fault::AnswerCut,
+        Fault::Slow(pause),
+    ] {
+        let far = Far::new();
+        // Not the same request each time that it is tried again.
+        far.server.script(move |_, _, number| if number % 5 == 2 { fault } else { Fault::None });
+        assert_eq!(far.build("one"), 2, "{fault:?}");
+        assert_eq!(far.build("two"), 0, "{fault:?}");
+        assert_eq!(far.digests("three"), expected, "{fault:?}");
+        far.finch("four", &["verify", "--store", STORE]).ok();
+    }
+}
+
+#[test]
+fn a_manifest_whose_answer_was_lost_is_ones_own() {
+    let far = Far::new();
+    let mut lost = 0;
+    far.server.script(move |method, path, _| {
+        let manifest = method == "PUT" && path.ends_with("/manifest.json");
+        lost += u64::from(manifest);
+        if manifest && lost % 2 == 1 { Fault::AnswerLost } else { Fault::None }
+    });
+    assert_eq!(far.build("one"), 2);
+    let puts = far
+        .server
+        .log()
+        .iter()
+        .filter(|line| line.starts_with("PUT") && line.ends_with("/manifest.json"))
+        .count();
+    assert_eq!(puts, 4, "each manifest was put twice");
+    assert_eq!(far.build("one"), 0);
+    far.finch("two", &["verify", "--store", STORE]).ok();
+}
+
+#[test]
+fn a_server_that_stays_ill_is_a_clear_error() {
+    let far = Far::new();
+    let brief = [("FINCH_RETRY_SECONDS", "1")];
+    let run = ["run", "spec.toml", "--store", STORE];
+    far.server.script(|_, _, _| Fault::Status(500));
+    far.finch_with("one", &brief, &run).fails(3, &["F0506", STORE, "tried for 1 s", "500"]);
+    far.server.script(|_, _, _| Fault::Refused);
+    far.finch_with("one", &brief, &run).fails(3, &["F0506", STORE]);
+    // Ill in the middle: what was published stays, and the next run goes on from there.
+    far.server.script(|method, path, _| match method == "PUT" && path.contains("transitions") {
+        true => Fault::Status(503),
+        false => Fault::None,
+    });
+    far.finch_with("one", &brief, &run).fails(3, &["F0506", "goes on from there"]);
+    far.server.script(|_, _, _| Fault::None);
+    far.build("one");
+    far.finch("two", &["verify", "--store", STORE]).ok();
+    // Nobody listens.
+    let nobody = [("FINCH_RETRY_SECONDS", "1"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9")];
+    far.finch_with("one", &nobody, &run).fails(3, &["F0506", STORE]);
+    // TLS is not left out unasked.
+    far.finch_with("one", &[("AWS_ALLOW_HTTP", "false")], &run).fails(3, &["F0506", "AWS_ALLOW_HTTP"]);
+}
+
+#[test]
+fn access_denied_and_a_missing_store_are_named() {
+    let far = Far::new();
+    let wrong = [("AWS_SECRET_ACCESS_KEY", "wrong+secret/value")];
+    let output = far.finch_with("one", &wrong, &["run", "spec.toml", "--store", STORE]);
+    let output = output.fails(3, &["F0509", STORE, "AWS_SECRET_ACCESS_KEY"]);
+    assert!(!output.err.contains("wrong+secret"), "{}", output.err);
+    far.finch("one", &["verify", "--store", STORE]).fails(2, &["F0504", STORE]);
+    let usage = ["s3://", "ftp://h/x", "https://host/store", "s3://b/../c"];
+    for store in usage {
+        far.finch("one", &["run", "spec.toml", "--store", store]).fails(2, &["F0603"]);
+    }
+}
+
+#[test]
+fn a_server_without_conditional_puts_is_refused() {
+    let far = Far::new();
+    far.server.overlook_conditions(true);
+    let output = far.finch("one", &["run", "spec.toml", "--store", STORE]);
+    output.fails(3, &["F0506", "put only if absent"]);
+    far.server.overlook_conditions(false);
+    assert!(far.objects().is_empty(), "{:?}", far.objects());
+    far.build("one");
+}
+
+#[test]
+fn two_machines_at_once_are_correct() {
+    let far = Far::long();
+    let pause = Duration::from_millis(20);
+    far.server.script(move |_, _, number| if number % 3 == 0 { Fault::Slow(pause) } else { Fault::None });
+    let machines = ["one", "two", "three"];
+    let started: Vec<_> = machines
+        .iter()
+        .map(|machine| {
+            let environment = far.environment(machine, &[]);
+            let variables: Vec<(&str, &str)> =
+                environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let run = ["run", "spec.toml", "--store", STORE];
+            let mut command = command(far.project.root(), &variables, &run);
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+            command.spawn().expect("the binary runs")
+        })
+        .collect();
+    for child in started {
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(far.build("four"), 0);
+    far.finch("five", &["verify", "--store", STORE]).ok();
+    let alone = Far::long();
+    alone.build("one");
+    assert_eq!(far.digests("four"), alone.digests("one"));
+}
+
+#[test]
+fn damage_in_a_bucket_is_found_and_mended() {
+    let far = Far::new();
+    far.build("one");
+    let shard = far.objects().into_iter().find(|path| path.ends_with("candidates/candidates-00000.parquet"));
+    let shard = shard.expect("a shard");
+    let good = fs::read(&shard).expect("read");
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&shard, &bad).expect("write");
+    let verify = ["verify", "--store", STORE];
+    // The machine that made it has a good copy, and must not be taken in by that.
+    for machine in ["one", "two"] {
+        let output = far.finch(machine, &verify);
+        assert_eq!(output.code, 1, "{}{}", output.out, output.err);
+        assert!(output.out.contains("candidates-00000.parquet: its BLAKE3 is"), "{}", output.out);
+    }
+    let query = ["query", "--store", STORE, "SELECT count(*) FROM candidates"];
+    far.finch("three", &query).fails(1, &["F0503", "candidates-00000.parquet", "damaged"]);
+    let forced = ["run", "spec.toml", "--store", STORE, "--force", "logs"];
+    far.finch("two", &forced).ok();
+    far.finch("two", &verify).ok();
+    // One that is gone is seen at a glance, moved aside, and made again.
+    fs::remove_file(&shard).expect("remove");
+    let output = far.finch("four", &["run", "spec.toml", "--store", STORE]).ok();
+    assert!(
+        output.err.contains("damaged") && output.err.contains("s3://bucket/team/store/damaged/"),
+        "{}",
+        output.err
+    );
+    far.finch("two", &verify).ok();
+    fs::write(far.object("datasets/stray.txt"), "x").expect("write");
+    let manifest = files(&far.object("datasets")).into_iter().find(|path| path.ends_with("manifest.json"));
+    let manifest = manifest.expect("a manifest");
+    fs::write(manifest, "{").expect("write");
+    far.finch("one", &["run", "spec.toml", "--store", STORE])
+        .fails(1, &["F0502", "s3://bucket/team/store/datasets/"]);
+}
+
+#[test]
+fn gc_empties_a_bucket_of_what_no_build_needs() {
+    let far = Far::new();
+    far.build("one");
+    let first = far.objects().len();
+    far.project.write("spec.toml", format!("{LABEL}tolerance = {{ absolute = 1.0 }}\n"));
+    far.build("one");
+    let gc = |more: &[&str]| -> Value {
+        let all = [&["gc", "--store", STORE, "--keep", "1", "--json"], more].concat();
+        serde_json::from_str(&far.finch("two", &all).ok().out).expect("JSON")
+    };
+    let spared = gc(&[]);
+    assert_eq!(
+        spared["removed"].as_array().map(Vec::len),
+        Some(1),
+        "a record alone: the rest is young: {spared}"
+    );
+    let said = gc(&["--grace", "0s", "--dry-run"]);
+    let before = far.objects();
+    let removed = gc(&["--grace", "0s"]);
+    assert_eq!(said["removed"], removed["removed"]);
+    assert_eq!(removed["removed"].as_array().map(Vec::len), Some(1), "{removed}");
+    assert_eq!(removed["removed"][0]["thing"], "dataset");
+    let size: u64 = before.iter().chain(&[]).filter(|path| !path.exists()).count() as u64;
+    assert!(size > 0 && far.objects().len() <= first, "{size}");
+    far.finch("three", &["verify", "--store", STORE]).ok();
+    assert_eq!(far.build("four"), 0);
+}
+
+#[test]
+fn remote_logs_are_read_as_if_they_lay_here() {
+    let far = Far::new();
+    far.project.run().ok();
+    let digest = |project: &Project, store: &str| {
+        let query =
+            "SELECT manifest FROM meta.stages WHERE stage = 'labelled' ORDER BY build_id DESC LIMIT 1";
+        project.finch(&["query", "--store", store, "--format", "csv", query]).ok().out
+    };
+    let expected = digest(&far.project, "store");
+    // The same logs in a bucket.
+    for path in files(&far.project.path("logs")) {
+        let name = path.strip_prefix(far.project.path("logs")).expect("below").to_owned();
+        let to = far.project.path("server").join(BUCKET).join("logs").join(name);
+        fs::create_dir_all(to.parent().expect("a parent")).expect("folder");
+        fs::copy(&path, to).expect("copy");
+    }
+    far.project.write("spec.toml", LABEL.replace("\"logs\"]", "\"s3://bucket/logs/\"]"));
+    let pause = Duration::from_millis(50);
+    for fault in [Fault::None, Fault::AnswerCut, Fault::Status(503), Fault::Slow(pause)] {
+        far.server.script(move |_, _, number| if number % 3 == 1 { fault } else { Fault::None });
+        let machine = format!("{fault:?}").chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+        let output = far.finch(&machine, &["run", "spec.toml", "--store", "other"]).ok();
+        assert!(output.err.contains("s3://bucket/logs/: "), "{}", output.err);
+        assert_eq!(digest(&far.project, "other"), expected);
+    }
+    far.server.script(|_, _, _| Fault::None);
+    // What did not change is not fetched again, and what did is.
+    far.finch("one", &["check", "spec.toml"]).ok();
+    let gets =
+        |far: &Far| far.server.log().iter().filter(|line| line.starts_with("GET /bucket/logs")).count();
+    let first = gets(&far);
+    far.server.script(|_, _, _| Fault::None);
+    far.finch("one", &["plan", "spec.toml", "--store", "other"]).ok();
+    assert!(first > 4 && gets(&far) == 0, "{first}, then {:?}", far.server.log());
+    let one = files(&far.project.path("server").join(BUCKET).join("logs")).remove(0);
+    let text = fs::read_to_string(&one).expect("read");
+    fs::write(&one, text + " \n").expect("write");
+    far.finch("one", &["plan", "spec.toml", "--store", "other"]).ok();
+    assert_eq!(gets(&far), 1, "{:?}", far.server.log());
+    fs::remove_file(&one).expect("remove");
+    let output = far.finch(
+        "one",
+        &["query", "--logs", "s3://bucket/logs", "--format", "csv", "SELECT count(*) AS n FROM candidates"],
+    );
+    assert_eq!(output.ok().out, "n\n4\n");
+}
+
+#[test]
+fn remote_sources_that_cannot_be_read_are_named() {
+    let far = Far::new();
+    let source = |address: &str| {
+        far.project.write("spec.toml", LABEL.replace("\"logs\"]", &format!("\"{address}\"]")));
+    };
+    source("s3://bucket/nothing/here");
+    far.finch("one", &["run", "spec.toml"]).fails(2, &["F0301", "s3://bucket/nothing/here"]);
+    source("s3://nobodys/logs");
+    far.finch("one", &["run", "spec.toml"]).fails(3, &["F0506", "s3://nobodys/logs", "no such bucket"]);
+    source("ftp://host/logs");
+    far.finch("one", &["check", "spec.toml"]).fails(2, &["F0106", "ftp://"]);
+    let folder = far.project.path("server").join(BUCKET).join("long");
+    fs::create_dir_all(folder.join("a")).expect("folder");
+    fs::write(folder.join("a/b.json"), "{}").expect("write");
+    fs::write(folder.join("c.txt"), "nothing").expect("write");
+    source("s3://bucket/long");
+    far.finch("one", &["run", "spec.toml"]).fails(2, &["F0302", "s3://bucket/long"]);
+}
+
+#[test]
+fn a_web_servers_file_is_a_source() {
+    let far = Far::new();
+    let line = |n: u32, score: f64| {
+        format!(
+            "{{\"iteration\": {n}, \"timestamp\": {n}.0, \"parent_id\": \"p{}\", \"child_id\": \"p{n}\", \"parent_metrics\": \
+             {{\"combined_score\": {}}}, \"child_metrics\": {{\"combined_score\": {score}}}, \"parent_code\": \"x = {}\", \
+             \"child_code\": \"x = {n}\", \"code_language\": \"python\"}}\n",
+            n - 1,
+            score - 1.0,
+            n - 1
+        )
+    };
+    let trace: String = (1..4).map(|n| line(n, f64::from(n))).collect();
+    far.project.write("web/run 1/evolution_trace.jsonl", &trace);
+    let web = crate::s3::Files::start(&far.project.path("web"));
+    let address = format!("http://{}/run%201/evolution_trace.jsonl", web.address());
+    far.project.write("spec.toml", LABEL.replace("\"logs\"]", &format!("\"{address}\"]")));
+    let output = far.finch("one", &["run", "spec.toml"]).ok();
+    assert!(output.err.contains(&format!("{address}: 1 files")), "{}", output.err);
+    let query = ["query", "--store", "store", "--format", "csv", "SELECT count(*) AS n FROM transitions"];
+    assert_eq!(far.finch("one", &query).ok().out, "n\n3\n");
+    let missing = address.replace("trace", "nothing");
+    far.project.write("spec.toml", LABEL.replace("\"logs\"]", &format!("\"{missing}\"]")));
+    far.finch("one", &["run", "spec.toml"]).fails(2, &["F0301", "nothing"]);
+}
