@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Everything, training included. One selection for every command: another one would compile dependencies again.
 ALL := --workspace --features finch-train/torch --locked
 
-.PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs faults bench
+.PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs faults azurite bench
 
 demo: libtorch
 	$(CARGO) build --release $(ALL)
@@ -52,11 +52,19 @@ peers-torch: libtorch
 	if [ -d build/peers-parity ]; then FINCH_PARITY=$(CURDIR)/build/peers-parity \
 	  $(CARGO) test $(ALL) --profile $(PROFILE) --bin finch-train-torch -- --ignored --nocapture; fi
 
-# Kills builds at 200 moments and trainings at 10, and lets the disk run full; the tests do a small part of it.
+# Kills builds at 200 moments, trainings at 10, and the server of stores in a bucket, and lets the disk run full; the
+# tests do a small part of it.
 faults: libtorch
 	$(CARGO) build --release $(ALL)
 	python3 tests/faults/kill.py --finch $(TARGET)/release/finch --kills $(or $(KILLS),200) --train-kills $(or $(TRAIN_KILLS),10)
 	python3 tests/faults/full.py --finch $(TARGET)/release/finch
+	$(CARGO) build --release $(ALL) --example s3-server
+	python3 tests/faults/far.py --finch $(TARGET)/release/finch --server $(TARGET)/release/examples/s3-server --rounds $(or $(ROUNDS),20)
+
+# A store and sources in Azure's emulator, which npm installs into build/azurite.
+azurite: libtorch
+	$(CARGO) build $(ALL) --profile $(PROFILE)
+	python3 tests/remote/azurite.py --finch $(TARGET)/$(PROFILE)/finch
 
 # What finch takes to find nothing to do, to hash, and in memory; needs 12 GB of disk. Figures, not tests.
 bench: libtorch

@@ -65,3 +65,20 @@ fn a_build_without_room_says_so_and_the_next_one_completes() {
     let output = output.ok();
     assert!(!output.out.contains("\n0 builds without room"), "{}", output.out);
 }
+
+#[test]
+fn a_build_outlives_the_server_of_its_bucket() {
+    let project = project(&packing());
+    // Beside the tests, where all targets are built together.
+    let built = std::env::current_exe()
+        .ok()
+        .and_then(|test| Some(test.parent()?.parent()?.join("examples/s3-server")));
+    let Some(server) = built.filter(|server| server.is_file()) else {
+        println!("SKIPPED: tests/faults/far.py needs the example s3-server (cargo build --examples)");
+        return;
+    };
+    let more = ["--server", server.to_str().expect("UTF-8"), "--rounds", "2", "--pairs", "2", "--seed", "1"];
+    let Some(output) = harness("far.py", finch(), &project, &more) else { return };
+    let output = output.ok();
+    assert!(output.out.contains("4 rounds; 0 failures") || output.out.contains("SKIPPED"), "{}", output.out);
+}
