@@ -108,8 +108,10 @@ pub fn run(
             record.error = Some(error.to_string());
         }
     }
-    store.record(&record)?;
+    // What went wrong first says more than that it could not be recorded.
+    let recorded = store.record(&record);
     result?;
+    recorded?;
     let order = prepared.graph.order().iter().copied();
     let datasets: Vec<(String, Dataset)> = order
         .filter_map(|index| Some((pipeline.stages[index].name.clone(), datasets.get(&index)?.clone())))
@@ -256,6 +258,10 @@ impl Build<'_> {
         while target.dataset.is_some() && self.store.dataset(target.fingerprint)?.is_none() {
             target = self.prepared.target(index, &inputs, self.store, forced)?;
             self.lease.claim(self.store, target.fingerprint, self.interrupt)?;
+        }
+        if target.damage.is_some() {
+            // Another build may have mended it by now.
+            target = self.prepared.target(index, &inputs, self.store, forced)?;
         }
         if let Some(damage) = target.damage.take() {
             let aside = self.store.set_aside(target.fingerprint)?;

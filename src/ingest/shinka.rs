@@ -4,6 +4,8 @@
 //! where it lies would either miss the log or write to the source. Database and log are copied to a temporary
 //! folder and opened there, with SQLite told to trust nothing in the schema.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use finch_core::Digest;
@@ -34,7 +36,7 @@ pub fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     }
     let folder =
         tempfile::tempdir_in(scratch.folder()).map_err(Error::io("create a folder in", scratch.folder()))?;
-    if let Err(error) = copy(&file.path, folder.path()) {
+    if let Err(error) = copy(&file.path, folder.path())? {
         return unreadable(file, error);
     }
     if file.digest.is_some() && hash(&folder.path().join("db"), Format::ShinkaDatabase) != file.digest {
@@ -58,14 +60,40 @@ pub(super) fn is_plain_file(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
 }
 
-/// Copies the database and its log; the shared-memory index is rebuilt and may be stale, so it stays.
-fn copy(path: &Path, folder: &Path) -> std::io::Result<()> {
-    std::fs::copy(path, folder.join("db"))?;
+/// Copies the database and its log; the shared-memory index is rebuilt and may be stale, so it stays. The inner error
+/// is about the source; a disk of ours that is full is no damage to a log.
+fn copy(path: &Path, folder: &Path) -> Result<std::io::Result<()>> {
     let log = beside(path, "-wal");
-    if is_plain_file(&log) {
-        std::fs::copy(log, folder.join("db-wal"))?;
+    let copied = copy_file(path, &folder.join("db"))?;
+    if copied.is_err() || !is_plain_file(&log) {
+        return Ok(copied);
     }
-    Ok(())
+    copy_file(&log, &folder.join("db-wal"))
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<std::io::Result<()>> {
+    let mut source = match File::open(from) {
+        Ok(source) => source,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut target = File::create(to).map_err(Error::io("create", to))?;
+    let mut part = vec![0; 1 << 20];
+    loop {
+        match source.read(&mut part) {
+            Ok(0) => return Ok(Ok(())),
+            Ok(length) => target.write_all(&part[..length]).map_err(Error::io("write", to))?,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+/// An error of SQLite about a copy: damage to the log, unless it is the machine's.
+fn failed(error: &rusqlite::Error, folder: &Path, file: &LogFile) -> Result<Result<(), Quarantined>> {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        return Err(Error::io("write", folder)(std::io::ErrorKind::StorageFull.into()));
+    }
+    Ok(Err(Quarantined::file(Code::BadDatabase, error.to_string(), file)))
 }
 
 /// Reads all rows; what makes the whole database unreadable is the inner error.
@@ -75,7 +103,6 @@ fn read_rows(
     scratch: &Scratch,
     log: &mut FileLog,
 ) -> Result<Result<(), Quarantined>> {
-    let damaged = |error: rusqlite::Error| Quarantined::file(Code::BadDatabase, error.to_string(), file);
     let opened = Connection::open(folder.join("db")).and_then(|database| {
         database.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         database.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
@@ -92,7 +119,7 @@ fn read_rows(
     });
     let (database, columns, kind) = match opened {
         Ok(opened) => opened,
-        Err(error) => return Ok(Err(damaged(error))),
+        Err(error) => return failed(&error, folder, file),
     };
     if kind.as_deref() != Some("table") || !REQUIRED.iter().all(|name| columns.iter().any(|c| c == name)) {
         let reason = "a SQLite database without ShinkaEvolve's table `programs`";
@@ -100,11 +127,11 @@ fn read_rows(
     }
     let mut statement = match database.prepare("SELECT rowid AS finch_row, * FROM programs ORDER BY rowid") {
         Ok(statement) => statement,
-        Err(error) => return Ok(Err(damaged(error))),
+        Err(error) => return failed(&error, folder, file),
     };
     let mut rows = match statement.query([]) {
         Ok(rows) => rows,
-        Err(error) => return Ok(Err(damaged(error))),
+        Err(error) => return failed(&error, folder, file),
     };
     loop {
         match rows.next() {
@@ -127,7 +154,7 @@ fn read_rows(
                 }
             }
             Ok(None) => return Ok(Ok(())),
-            Err(error) => return Ok(Err(damaged(error))),
+            Err(error) => return failed(&error, folder, file),
         }
     }
 }

@@ -64,7 +64,7 @@ impl Address {
             return Err(format!("`{word}://` needs the name of a {what}"));
         }
         // Not repeated: it is or looks like a secret.
-        if host.contains('@') {
+        if host.contains('@') || (scheme.is_bucket() && host.contains(':')) {
             return Err("an address must not hold credentials; they come from the environment".to_owned());
         }
         let port = |c: char| !scheme.is_bucket() && ":[]".contains(c);

@@ -14,41 +14,69 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The first pause before trying again; each one is twice as long, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
+/// The client's words for an address without TLS that was not allowed, and for a server that knows another region.
+const NO_TLS: &str = "URL scheme is not allowed";
+const ELSEWHERE: &str = "redirect without LOCATION";
+/// How long an answer may take when the client does not limit that itself.
+const UNANSWERED: Duration = Duration::from_secs(600);
 /// Where clouds hand out the credentials of their machines. Nowhere else does anything answer there.
 const METADATA: &str = "169.254.169.254";
 
 /// How long to try.
 pub(super) fn patience() -> Duration {
     let set = std::env::var("FINCH_RETRY_SECONDS").ok().and_then(|text| text.parse().ok());
-    set.map_or(PATIENCE, Duration::from_secs)
+    set.map_or(PATIENCE, |seconds: u64| Duration::from_secs(seconds.min(86_400)))
 }
 
 /// How the client tries by itself: a few times, so that an end is noticed soon. [`persistently`] goes on from there.
 pub(super) fn client_retries() -> RetryConfig {
-    RetryConfig {
-        max_retries: 3,
-        retry_timeout: patience().min(Duration::from_secs(20)),
-        ..RetryConfig::default()
+    let retry_timeout = patience().min(Duration::from_secs(20));
+    RetryConfig { max_retries: 3, retry_timeout, ..RetryConfig::default() }
+}
+
+/// What is left of the time for trying.
+pub(super) struct Tries {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { deadline: Instant::now() + patience, pause: FIRST }
+    }
+
+    /// Waits before the next try; false when there is none.
+    pub(super) async fn again(&mut self, failure: &Failure) -> bool {
+        if !is_passing(failure) || Instant::now() + self.pause >= self.deadline {
+            return false;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (2 * self.pause).min(LONGEST);
+        true
     }
 }
 
-/// Does something until it works, or fails for good, or has failed for too long.
-pub(super) async fn persistently<T, F, Done>(attempt: F) -> Result<T, Failure>
+/// Does something until it works, fails for good, or has failed for too long.
+pub(super) async fn persistently<T, F, Done>(patience: Duration, attempt: F) -> Result<T, Failure>
 where
     F: Fn() -> Done,
     Done: Future<Output = Result<T, Failure>>,
 {
-    let deadline = Instant::now() + patience();
-    let mut pause = FIRST;
+    let mut tries = Tries::new(patience);
     loop {
-        match attempt().await {
-            Err(failure) if is_passing(&failure) && Instant::now() + pause < deadline => {
-                tokio::time::sleep(pause).await;
-                pause = (2 * pause).min(LONGEST);
-            }
+        match answered(attempt()).await {
+            Err(failure) if tries.again(&failure).await => {}
             ended => return ended,
         }
     }
+}
+
+/// Gives up on an answer that does not come.
+pub(super) async fn answered<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(UNANSWERED, work).await.unwrap_or_else(|_| {
+        let source = format!("no answer for {} s", UNANSWERED.as_secs()).into();
+        Err(Failure::Generic { store: "remote", source })
+    })
 }
 
 /// Whether it may be otherwise next time.
@@ -57,7 +85,10 @@ fn is_passing(failure: &Failure) -> bool {
         Failure::Generic { .. } => {
             let text = failure.to_string();
             // A machine without credentials gets none, and a refusal stays one.
-            !text.contains(METADATA) && !text.contains("URL scheme is not allowed") && !is_refusal(&text)
+            !text.contains(METADATA)
+                && !text.contains(NO_TLS)
+                && !text.contains(ELSEWHERE)
+                && !is_refusal(&text)
         }
         Failure::JoinError { .. } => true,
         _ => false,
@@ -99,19 +130,27 @@ pub(super) fn explained(action: &str, place: &str, failure: &Failure) -> Error {
             Code::Denied,
             Some(credentials(place)),
         ),
-        _ if said.contains("URL scheme is not allowed") => (
+        _ if said.contains(NO_TLS) => (
             format!("cannot {action} `{place}`: its server is addressed without TLS"),
             Code::Remote,
             Some("`AWS_ALLOW_HTTP=true` or `AZURE_ALLOW_HTTP=true` allows it".to_owned()),
         ),
-        Failure::Generic { .. } if is_refusal(&said) => {
-            (format!("cannot {action} `{place}`: {said}"), Code::Remote, None)
-        }
-        _ => (
+        _ if said.contains(ELSEWHERE) => (
+            format!("cannot {action} `{place}`: the bucket is in another region"),
+            Code::Remote,
+            Some("`AWS_REGION` names the region".to_owned()),
+        ),
+        Failure::InvalidPath { .. } => (
+            format!("cannot {action} `{place}`: a key there cannot be a path: {said}"),
+            Code::Remote,
+            Some("rename the object, or name a folder that does not hold it".to_owned()),
+        ),
+        failure if is_passing(failure) => (
             format!("cannot {action} `{place}`, tried for {} s: {said}", patience().as_secs()),
             Code::Remote,
             Some("what was finished is kept; the same command goes on from there".to_owned()),
         ),
+        _ => (format!("cannot {action} `{place}`: {said}"), Code::Remote, None),
     };
     Error::Store { reason, code, hint }
 }
@@ -139,12 +178,24 @@ fn words(failure: &Failure) -> String {
         }
         below = cause.source();
     }
+    let text = without_body(&text);
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line = without_queries(&masked(&line));
     if line.chars().count() > 400 {
         line = line.chars().take(400).collect::<String>() + " …";
     }
     line
+}
+
+/// Of an answer in XML, its code and message alone: the rest may repeat tokens and key ids.
+fn without_body(text: &str) -> String {
+    let Some((before, body)) = text.split_once('<') else { return text.to_owned() };
+    let element = |name: &str| {
+        let (_, rest) = body.split_once(&format!("{name}>"))?;
+        Some(rest.split_once('<')?.0)
+    };
+    let parts: Vec<&str> = ["Code", "Message"].into_iter().filter_map(element).collect();
+    format!("{before}{}", parts.join(": "))
 }
 
 /// Cuts the queries of addresses, which may hold signatures.
@@ -172,6 +223,16 @@ mod tests {
             !text.contains("abc") && text.contains("boom") && text.contains("https://a.blob/c/x"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn of_an_answers_body_code_and_message_are_told() {
+        let body = "<?xml version=\"1.0\"?><Error><Code>ExpiredToken</Code><Message>The token has expired.</Message>\
+                    <Token-0>FwoGZX</Token-0><AWSAccessKeyId>AKIA1</AWSAccessKeyId></Error>";
+        let source = format!("Server returned non-2xx status code: 400 Bad Request: {body}").into();
+        let text = words(&Failure::Generic { store: "S3", source });
+        assert!(text.ends_with("400 Bad Request: ExpiredToken: The token has expired."), "{text}");
+        assert!(!text.contains("FwoGZX") && !text.contains("AKIA1"), "{text}");
     }
 
     #[test]

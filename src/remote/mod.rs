@@ -35,9 +35,11 @@ pub use transfer::{Arrival, Fetch, Wanted};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 
-/// How long a connection may take to come about, and a request to be answered whole.
+/// How long a connection may take to come about, and a request to be answered whole: parts of files are 8 MiB.
 const CONNECT: &str = "5 seconds";
-const REQUEST: &str = "60 seconds";
+const REQUEST: &str = "120 seconds";
+/// How long is tried what has to be done although the build was interrupted.
+const HURRIED: Duration = Duration::from_secs(10);
 /// How often a wait looks whether the build was interrupted.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -65,6 +67,7 @@ pub struct Bucket {
     address: Address,
     objects: Arc<dyn ObjectStore>,
     interrupt: Interrupt,
+    patience: Duration,
 }
 
 impl std::fmt::Debug for Bucket {
@@ -79,12 +82,17 @@ impl Bucket {
     pub fn new(address: &Address, interrupt: &Interrupt) -> Result<Self> {
         let objects =
             client(address).map_err(|failure| failure::explained("reach", &address.to_string(), &failure))?;
-        Ok(Self { address: address.clone(), objects, interrupt: interrupt.clone() })
+        Ok(Self {
+            address: address.clone(),
+            objects,
+            interrupt: interrupt.clone(),
+            patience: failure::patience(),
+        })
     }
 
-    /// The same bucket for what has to be done also when the build was interrupted.
+    /// The same bucket for what has to be done also when the build was interrupted. It is not tried for long.
     pub fn released(&self) -> Self {
-        Self { interrupt: Interrupt::default(), ..self.clone() }
+        Self { interrupt: Interrupt::default(), patience: self.patience.min(HURRIED), ..self.clone() }
     }
 
     /// Its address.
@@ -137,7 +145,14 @@ impl Bucket {
         self.wait("create", key, || async {
             match self.objects.put_opts(&at, payload.clone(), PutMode::Create.into()).await {
                 Ok(_) => Ok(true),
-                Err(Failure::AlreadyExists { .. } | Failure::Precondition { .. }) => Ok(false),
+                // Some servers say the same of a removal at the same time; then it is tried again.
+                Err(Failure::AlreadyExists { .. } | Failure::Precondition { .. }) => {
+                    match self.objects.head(&at).await {
+                        Ok(_) => Ok(false),
+                        Err(Failure::NotFound { .. }) => Err(conflict()),
+                        Err(failure) => Err(failure),
+                    }
+                }
                 Err(failure) => Err(failure),
             }
         })
@@ -184,7 +199,13 @@ impl Bucket {
     /// Copies an object within the bucket, on the server, and removes it where it was.
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (source, target) = (self.at(from)?, self.at(to)?);
-        self.wait("copy", from, || async { self.objects.copy(&source, &target).await })?;
+        self.wait("copy", from, || async {
+            match self.objects.copy(&source, &target).await {
+                // Somebody else moved it.
+                Err(Failure::NotFound { .. }) => Ok(()),
+                ended => ended,
+            }
+        })?;
         self.delete(&[from.to_owned()])
     }
 
@@ -215,7 +236,7 @@ impl Bucket {
         F: Fn() -> Done,
         Done: Future<Output = Result<T, Failure>>,
     {
-        self.watched(failure::persistently(attempt))?
+        self.watched(failure::persistently(self.patience, attempt))?
             .map_err(|failure| failure::explained(action, &self.place(key), &failure))
     }
 
@@ -236,8 +257,8 @@ impl Bucket {
     }
 }
 
-/// Where what is fetched is kept on this machine: `FINCH_CACHE`, else the user's cache folder. It may be removed at any
-/// time when nothing runs: what is missing is fetched again.
+/// Where what is fetched is kept on this machine: `FINCH_CACHE`, else the user's cache folder. It may be removed when
+/// nothing runs: what is missing is fetched again, but for the checkpoints of trainings that have not ended.
 pub fn cache() -> Result<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("FINCH_CACHE")
@@ -246,6 +267,10 @@ pub fn cache() -> Result<PathBuf> {
         .ok_or_else(|| {
             Error::Environment("no place for fetched files: set FINCH_CACHE to a folder".to_owned())
         })
+}
+
+fn conflict() -> Failure {
+    Failure::Generic { store: "remote", source: "another request for it was under way".into() }
 }
 
 fn is_bucket_gone(source: &(dyn std::error::Error + 'static)) -> bool {
@@ -290,9 +315,11 @@ fn client(address: &Address) -> object_store::Result<Arc<dyn ObjectStore>> {
             Arc::new(timeouts.into_iter().fold(builder, set).build()?)
         }
         Scheme::Http | Scheme::Https => {
-            let options = ClientOptions::new().with_allow_http(true);
-            let options =
-                timeouts.into_iter().fold(options, |options, (key, value)| options.with_config(key, value));
+            // A file comes in one answer, however long that takes.
+            let options = ClientOptions::new()
+                .with_allow_http(address.scheme() == Scheme::Http)
+                .with_config(ClientConfigKey::ConnectTimeout, CONNECT)
+                .with_timeout_disabled();
             let url = format!("{}://{}", address.scheme().word(), address.host());
             Arc::new(
                 HttpBuilder::new().with_url(url).with_client_options(options).with_retry(retries).build()?,

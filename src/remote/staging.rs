@@ -69,7 +69,8 @@ pub fn stage(address: &Address, cache: &Path, interrupt: &Interrupt, meter: &Met
     let folder = folder(address, cache);
     fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     let lock = File::create(folder.join("lock")).map_err(Error::io("create", folder.join("lock")))?;
-    // One at a time: two would remove each other's files. A file system without locks has one user at a time.
+    // One at a time: two would fetch the same files over each other. What is removed while another build reads it is
+    // noticed there, by its digest.
     while matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
         interrupt.check()?;
         std::thread::sleep(LOOK);

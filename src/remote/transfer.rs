@@ -1,9 +1,9 @@
 //! Files to and from a bucket: several at once, in parts, each byte hashed on its way.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use finch_core::Digest;
@@ -13,17 +13,22 @@ use object_store::path::Path as Key;
 use object_store::{Error as Failure, GetOptions, GetRange, ObjectStoreExt, PutPayload};
 use tokio::sync::Semaphore;
 
-use super::{Bucket, failure};
+use super::{Bucket, HURRIED, failure};
 use crate::error::{Error, Result};
 
 /// Bytes of a request.
 const PART: u64 = 8 << 20;
-/// Bytes of all requests under way.
-const IN_FLIGHT: u64 = 64 << 20;
+/// Bytes of all requests of the process under way: a limit of memory, and of what shares a slow line.
+const IN_FLIGHT: u64 = 32 << 20;
 /// Parts of one file at once.
 const PARTS: usize = 4;
 /// Files at once; most are small, and wait for the server rather than for the line.
 const FILES: usize = 32;
+
+/// How long the next bytes of a web server's file may take.
+const IDLE: Duration = Duration::from_secs(60);
+/// Room for requests. A file's parts ask for it in their order, so the first one that is missing always has it.
+static ROOM: Semaphore = Semaphore::const_new(IN_FLIGHT as usize);
 
 /// A file to fetch.
 #[derive(Clone, Debug)]
@@ -70,26 +75,22 @@ pub struct Arrival {
 
 impl Bucket {
     /// Fetches files. Each is written aside, synced and renamed, so that one that is there is whole; one whose content
-    /// is not what it must be is not put there. Results are in the order of `fetches`; the first failure that is not
-    /// about a file's content ends the transfer.
+    /// is not what it must be is not put there. Results are in the order of `fetches`; the first failure ends the
+    /// transfer.
     pub fn fetch(
         &self,
         fetches: &[Fetch],
         arrived: &(dyn Fn(&Fetch, &Arrival) + Sync),
     ) -> Result<Vec<Arrival>> {
-        let room = Arc::new(Semaphore::new(IN_FLIGHT as usize));
-        let transfers = fetches.iter().map(|fetch| {
-            let room = room.clone();
-            async move {
-                let arrival = self.fetch_one(fetch, &room).await?;
-                arrived(fetch, &arrival);
-                Ok(arrival)
-            }
+        let transfers = fetches.iter().map(|fetch| async move {
+            let arrival = self.fetch_one(fetch).await?;
+            arrived(fetch, &arrival);
+            Ok(arrival)
         });
         self.watched(async { futures::stream::iter(transfers).buffered(FILES).try_collect().await })?
     }
 
-    async fn fetch_one(&self, fetch: &Fetch, room: &Semaphore) -> Result<Arrival> {
+    async fn fetch_one(&self, fetch: &Fetch) -> Result<Arrival> {
         let key = self.at(&fetch.key)?;
         let folder = fetch.to.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
@@ -97,16 +98,13 @@ impl Bucket {
             .prefix(".fetching-")
             .tempfile_in(folder)
             .map_err(Error::io("create a file in", folder))?;
-        let mut to = HashingWriter::new(aside.as_file_mut());
-        let arrived = match &fetch.wanted {
-            Wanted::Content { bytes, .. } => self.parts(fetch, &key, *bytes, None, &mut to, room).await,
+        let (blake3, sha256) = match &fetch.wanted {
+            Wanted::Content { bytes, .. } => self.parts(fetch, &key, *bytes, None, aside.as_file_mut()).await,
             Wanted::Version { bytes, etag } => {
-                self.parts(fetch, &key, *bytes, etag.as_deref(), &mut to, room).await
+                self.parts(fetch, &key, *bytes, etag.as_deref(), aside.as_file_mut()).await
             }
-            Wanted::Anything => self.stream(fetch, &key, &mut to, room).await,
-        };
-        arrived?;
-        let (blake3, sha256) = to.digests();
+            Wanted::Anything => self.stream(fetch, &key, aside.as_file_mut()).await,
+        }?;
         let file = aside.as_file();
         let bytes = file.metadata().map_err(Error::io("read the size of", aside.path()))?.len();
         if let Wanted::Content { blake3: wanted, bytes: size } = &fetch.wanted
@@ -128,20 +126,19 @@ impl Bucket {
         Ok(Arrival { bytes, blake3, sha256 })
     }
 
-    /// A file whose size is known, in parts that are asked for at once and written in order.
+    /// A file whose size is known, in parts that are asked for at once and written in order; its digests.
     async fn parts(
         &self,
         fetch: &Fetch,
         key: &Key,
         bytes: u64,
         etag: Option<&str>,
-        to: &mut impl Write,
-        room: &Semaphore,
-    ) -> Result<()> {
+        file: &mut File,
+    ) -> Result<(Digest, Digest)> {
         let part = |at: u64| async move {
             let length = PART.min(bytes - at);
-            let held = room.acquire_many(length as u32).await;
-            let part = failure::persistently(|| async {
+            let held = ROOM.acquire_many(length as u32).await;
+            let part = failure::persistently(self.patience, || async {
                 let options = GetOptions {
                     range: Some(GetRange::Bounded(at..at + length)),
                     if_match: etag.map(str::to_owned),
@@ -155,25 +152,54 @@ impl Bucket {
             // Its room is given back when it is written: until then it takes memory.
             if part.len() as u64 == length { Ok((part, held)) } else { Err(self.cut(fetch)) }
         };
+        let mut to = HashingWriter::new(file);
         let starts = (0..bytes).step_by(PART as usize);
         let mut parts = std::pin::pin!(futures::stream::iter(starts.map(part)).buffered(PARTS));
         while let Some(part) = parts.next().await {
             let (part, _held) = part?;
             to.write_all(&part).map_err(Error::io("write", &fetch.to))?;
         }
-        Ok(())
+        Ok(to.digests())
     }
 
-    /// A file of any size, as a web server sends it.
-    async fn stream(&self, fetch: &Fetch, key: &Key, to: &mut impl Write, room: &Semaphore) -> Result<()> {
-        let failed = |failure: Failure| failure::explained("fetch", &self.place(&fetch.key), &failure);
-        let _room = room.acquire_many(PART as u32).await;
-        let got = failure::persistently(|| async { self.objects.get(key).await }).await.map_err(failed)?;
-        let mut chunks = got.into_stream();
-        while let Some(chunk) = chunks.next().await {
-            to.write_all(&chunk.map_err(failed)?).map_err(Error::io("write", &fetch.to))?;
+    /// A file of any size, as a web server sends it; its digests. One that ends early is asked for again, whole.
+    async fn stream(&self, fetch: &Fetch, key: &Key, file: &mut File) -> Result<(Digest, Digest)> {
+        let mut tries = failure::Tries::new(self.patience);
+        loop {
+            file.set_len(0).and_then(|()| file.rewind()).map_err(Error::io("write", &fetch.to))?;
+            let mut to = HashingWriter::new(&mut *file);
+            match self.stream_once(fetch, key, &mut to).await? {
+                Ok(()) => return Ok(to.digests()),
+                Err(failure) if tries.again(&failure).await => {}
+                Err(failure) => return Err(failure::explained("fetch", &self.place(&fetch.key), &failure)),
+            }
         }
-        Ok(())
+    }
+
+    /// The inner error is the server's.
+    async fn stream_once(
+        &self,
+        fetch: &Fetch,
+        key: &Key,
+        to: &mut impl Write,
+    ) -> Result<Result<(), Failure>> {
+        let _room = ROOM.acquire_many(PART as u32).await;
+        let got = match failure::answered(self.objects.get(key)).await {
+            Ok(got) => got,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let mut chunks = got.into_stream();
+        loop {
+            match tokio::time::timeout(IDLE, chunks.next()).await {
+                Ok(Some(Ok(chunk))) => to.write_all(&chunk).map_err(Error::io("write", &fetch.to))?,
+                Ok(Some(Err(failure))) => return Ok(Err(failure)),
+                Ok(None) => return Ok(Ok(())),
+                Err(_) => {
+                    let source = format!("nothing came for {} s", IDLE.as_secs()).into();
+                    return Ok(Err(Failure::Generic { store: "web", source }));
+                }
+            }
+        }
     }
 
     fn cut(&self, fetch: &Fetch) -> Error {
@@ -186,28 +212,26 @@ impl Bucket {
 
     /// Writes files over what is there.
     pub fn upload(&self, files: &[(String, PathBuf)]) -> Result<()> {
-        let room = Arc::new(Semaphore::new(IN_FLIGHT as usize));
-        let transfers = files.iter().map(|(key, path)| {
-            let room = room.clone();
-            async move { self.upload_one(key, path, &room).await }
-        });
+        let transfers = files.iter().map(|(key, path)| self.upload_one(key, path));
         self.watched(async { futures::stream::iter(transfers).buffered(FILES).try_collect().await })?
     }
 
-    async fn upload_one(&self, key: &str, path: &Path, room: &Semaphore) -> Result<()> {
+    async fn upload_one(&self, key: &str, path: &Path) -> Result<()> {
         let at = self.at(key)?;
         let file = File::open(path).map_err(Error::io("open", path))?;
         let bytes = file.metadata().map_err(Error::io("read the size of", path))?.len();
         let failed = |failure: Failure| failure::explained("write", &self.place(key), &failure);
         if bytes <= PART {
-            let _room = room.acquire_many(bytes.max(1) as u32).await;
+            let _room = ROOM.acquire_many(bytes.max(1) as u32).await;
             let payload = PutPayload::from(chunk(&file, 0, bytes).map_err(Error::io("read", path))?);
-            let put = failure::persistently(|| async { self.objects.put(&at, payload.clone()).await });
+            let put = failure::persistently(self.patience, || async {
+                self.objects.put(&at, payload.clone()).await
+            });
             return put.await.map(|_| ()).map_err(failed);
         }
         // Unreadable bytes of our own are no passing trouble of the server: they end the upload at once.
         let read = std::sync::Mutex::new(None);
-        let whole = failure::persistently(|| async {
+        let whole = failure::persistently(self.patience, || async {
             let mut upload = self.objects.put_multipart(&at).await?;
             let mut sent = futures::stream::FuturesUnordered::new();
             let mut start = 0;
@@ -216,11 +240,11 @@ impl Bucket {
                     let length = PART.min(bytes - start);
                     // Waiting without looking after what is under way could wait for itself.
                     let held = loop {
-                        match room.try_acquire_many(length as u32) {
+                        match ROOM.try_acquire_many(length as u32) {
                             Ok(held) => break Some(held),
                             Err(_) => match sent.next().await {
                                 Some(done) => done?,
-                                None => break room.acquire_many(length as u32).await.ok(),
+                                None => break ROOM.acquire_many(length as u32).await.ok(),
                             },
                         }
                     };
@@ -252,7 +276,15 @@ impl Bucket {
             }
             .await;
             match result {
-                Ok(()) => upload.complete().await.map(|_| ()),
+                Ok(()) => match upload.complete().await {
+                    Ok(_) => Ok(()),
+                    // The answer may have been lost, and the upload be unknown when it is asked for again.
+                    Err(failure) => {
+                        let there = failure::persistently(HURRIED, || async { self.objects.head(&at).await });
+                        let same = there.await.is_ok_and(|meta| meta.size == bytes);
+                        if same { Ok(()) } else { Err(failure) }
+                    }
+                },
                 Err(failure) => {
                     // What the server keeps of it otherwise costs its owner money.
                     let _ = upload.abort().await;

@@ -27,7 +27,7 @@ pub(super) fn run(config: &Sql, context: &Context<'_>, draft: &mut Draft) -> Res
         let reason = format!("`key` names the column `{missing}`, which the query does not yield");
         return Err(context.error(Code::MissingColumn, reason, None));
     }
-    let order: Vec<String> = key.iter().map(|column| format!("\"{column}\" ASC NULLS FIRST")).collect();
+    let order: Vec<String> = key.iter().map(|column| format!("{} ASC NULLS FIRST", quoted(column))).collect();
     let query = format!("SELECT * FROM (\n{}\n) ORDER BY {}", trimmed(&config.query), order.join(", "));
     let mut writer = draft.keyed_writer(&config.table, &schema, &key)?;
     session.write(&query, &[], &config.table, &schema, &mut writer)?;
@@ -45,6 +45,11 @@ pub(super) fn run(config: &Sql, context: &Context<'_>, draft: &mut Draft) -> Res
         _ => "",
     };
     Ok(Outcome { row_table, counts, warnings: vec![], training: None, reading: None })
+}
+
+/// A column's name as SQL takes it, whatever is in it.
+fn quoted(column: &str) -> String {
+    format!("\"{}\"", column.replace('"', "\"\""))
 }
 
 fn row_count(dataset: &crate::store::Dataset) -> u64 {

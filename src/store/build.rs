@@ -166,7 +166,9 @@ impl Store {
         let text = serde_json::to_vec_pretty(build)
             .map_err(|source| finch_core::Error::Manifest { path: path.clone(), source })?;
         if let Some(mirror) = &self.mirror {
-            mirror.bucket.create(&format!("builds/{}.json", build.build_id), &text)?;
+            // One that was interrupted or failed is recorded too, if that does not take long.
+            let bucket = if build.status == "ok" { mirror.bucket.clone() } else { mirror.bucket.released() };
+            bucket.create(&format!("builds/{}.json", build.build_id), &text)?;
             fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         }
         write_synced(&aside, &text)?;
@@ -188,6 +190,13 @@ impl Store {
         let is_record = |name: &str| name.ends_with(".json") && !name.starts_with('.');
         if let Some(mirror) = &self.mirror {
             let objects = mirror.bucket.list("builds")?;
+            for object in &objects {
+                let here = self.root.join(&object.key);
+                // Records are never rewritten by finch; one of another size was mended or damaged by somebody.
+                if fs::metadata(&here).is_ok_and(|meta| meta.len() != object.bytes) {
+                    fs::remove_file(&here).map_err(Error::io("remove", here))?;
+                }
+            }
             let names = objects.iter().filter_map(|object| object.key.strip_prefix("builds/"));
             return Ok(names
                 .filter(|name| is_record(name) && !name.contains('/'))
@@ -217,6 +226,17 @@ impl Store {
     pub(super) fn read_build(&self, path: &Path) -> Result<BuildRecord> {
         self.bring_builds([path])?;
         read(path)
+    }
+
+    /// Forgets the records of builds that were fetched, so that they are fetched again.
+    pub(super) fn forget_builds(&self) -> Result<()> {
+        let folder = self.root.join("builds");
+        match self.mirror.as_ref().map(|_| fs::remove_dir_all(&folder)) {
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", folder)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Fetches records of builds that were not read before, all at once.

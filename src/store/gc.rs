@@ -6,7 +6,7 @@
 //!
 //! Records go first, so that no record names a dataset that is gone. A dataset is moved out of `datasets` in one step
 //! and deleted from `tmp` after that: at every moment it is whole or absent, and what a crash leaves in `tmp` the next
-//! build sweeps. Builds wait only while things are moved.
+//! build sweeps. Builds wait only while things are moved; in a bucket, until they are removed.
 
 mod far;
 
@@ -89,8 +89,11 @@ pub struct Removal {
 
 /// Says what a removal would do; touches nothing.
 pub fn survey(store: &Store, policy: Policy) -> Result<Removal> {
-    let now = SystemTime::now();
-    let survey = Survey { store, policy, now, leases: store.leases(now)?, objects: far::objects(store)? };
+    let objects = far::objects(store)?;
+    // Nothing is written, so nobody tells the server's time; it is not before the newest object.
+    let newest = objects.iter().map(|object| object.modified).max();
+    let now = newest.map_or(SystemTime::now(), |newest| newest.max(SystemTime::now()));
+    let survey = Survey { store, policy, now, leases: store.leases(now)?, objects };
     Ok(Removal { dry_run: true, ..survey.look()? })
 }
 
@@ -110,7 +113,7 @@ pub fn remove(store: &Store, policy: Policy, interrupt: &Interrupt) -> Result<Re
     }
     let removal = Survey { store, policy, now, leases, objects: far::objects(store)? }.look()?;
     if let Some(mirror) = &store.mirror {
-        far::remove(store, mirror, &removal, interrupt)?;
+        far::remove(store, mirror, &removal, &lease, interrupt)?;
         return Ok(removal);
     }
     let tmp = store.root().join("tmp");
@@ -228,6 +231,7 @@ impl Survey<'_> {
             |fingerprint: &Digest| fingerprints.contains(fingerprint) && !removed.contains(fingerprint);
         self.trainings(&mut removal, &fingerprints, stays)?;
         self.links(&mut removal, stays)?;
+        self.left_far(&mut removal, stays)?;
         self.scratch(&mut removal)?;
         removal.bytes = removal.removed.iter().map(|item| item.bytes).sum();
         Ok(removal)

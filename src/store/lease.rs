@@ -6,9 +6,9 @@
 //! there, and waits for a removal that is under way; a removal says so before it reads what is written down. Whoever
 //! comes second sees the other.
 //!
-//! In a bucket a lease is an object instead: see `far`. On its own machine a lease ends with its owner, because the
-//! lock does. From other machines, where locks may not
-//! be seen, it counts until it has not been touched for [`STALE`], by the file system's clock.
+//! On its own machine a lease ends with its owner, because the lock does. From other machines, where locks may not
+//! be seen, it counts until it has not been touched for [`STALE`], by the file system's clock. In a bucket a lease is
+//! an object: see `far`.
 
 mod far;
 
@@ -120,6 +120,14 @@ impl Lease {
                 meta.map_err(Error::io("read the time of", &near.path))
             }
             Held::Far(far) => far.time(),
+        }
+    }
+
+    /// Makes it count from now on, also when it had lapsed; the time on the store's clock.
+    pub fn renew(&self) -> Result<SystemTime> {
+        match &self.0 {
+            Held::Near(_) => self.time(),
+            Held::Far(far) => far.renew(),
         }
     }
 

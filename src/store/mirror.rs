@@ -9,8 +9,8 @@
 //!
 //! A dataset is there once its manifest is, which is put last and only if none is there: of two builds one succeeds,
 //! and the other one discards its work. Files lie below their own digest, so that no upload can write over what
-//! another one put there, and what a build that was killed had sent is found by the next one. Here a folder below the
-//! cache mirrors the parts of the store that were needed, checked against the manifest as they came.
+//! another one put there. Here a folder below the cache mirrors the parts of the store that were needed, checked against
+//! the manifest as they came.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -141,7 +141,7 @@ impl Mirror {
         folder: &Path,
         tmp: &Path,
     ) -> Result<(Digest, Digest)> {
-        let aside = tempfile::tempdir_in(tmp).map_err(Error::io("create a folder in", tmp))?;
+        let aside = scratch(tmp)?;
         let to = aside.path().join("file");
         let wanted = Wanted::Version { bytes: file.bytes, etag: None };
         let key = format!("{}/{}", files_key(manifest), file.name);
@@ -157,20 +157,20 @@ impl Mirror {
         Ok((blake3, sha256))
     }
 
-    /// Sends a dataset's own files and then its manifest; says whether the manifest was the first.
+    /// Sends a dataset's own files and then its manifest; says whether the manifest was the first. A file that is there
+    /// already is sent again: its name says what it should be, and not whether it is.
     pub(super) fn publish(&self, manifest: &Manifest, text: &[u8], staging: &Path) -> Result<bool> {
-        let there = self.listed(manifest)?;
-        let is_there = |file: &FileEntry| {
-            there
-                .binary_search_by(|object| object.key.as_str().cmp(&file.name))
-                .is_ok_and(|at| there[at].bytes == file.bytes)
-        };
-        let missing = manifest.own_files().filter(|file| !is_there(file));
-        let files: Vec<(String, PathBuf)> = missing
-            .map(|file| (format!("{}/{}", files_key(manifest), file.name), staging.join(&file.name)))
-            .collect();
+        let key = |file: &FileEntry| format!("{}/{}", files_key(manifest), file.name);
+        let files: Vec<(String, PathBuf)> =
+            manifest.own_files().map(|file| (key(file), staging.join(&file.name))).collect();
         self.bucket.upload(&files)?;
         self.bucket.create(&manifest_key(manifest.fingerprint), text)
+    }
+
+    /// Removes what was sent for a dataset when another one of its name came first.
+    pub(super) fn withdraw(&self, manifest: &Manifest) -> Result<()> {
+        let objects = self.bucket.list(&files_key(manifest))?;
+        self.bucket.delete(&objects.into_iter().map(|object| object.key).collect::<Vec<_>>())
     }
 
     /// Moves a dataset out of the way, its manifest first; returns where it lies.
@@ -194,6 +194,14 @@ impl Mirror {
     }
 }
 
+/// A folder of `tmp` that is swept when this process is killed.
+pub(super) fn scratch(tmp: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(&format!("{}-{}-", super::host(), std::process::id()))
+        .tempdir_in(tmp)
+        .map_err(Error::io("create a folder in", tmp))
+}
+
 /// Where a dataset's manifest lies.
 pub(super) fn manifest_key(fingerprint: Digest) -> String {
     format!("datasets/{fingerprint}/manifest.json")
@@ -206,7 +214,7 @@ pub(super) fn files_key(manifest: &Manifest) -> String {
 
 /// Removes a folder in one step, as others see it.
 pub(super) fn discard(folder: &Path, tmp: &Path) -> Result<()> {
-    let aside = tempfile::tempdir_in(tmp).map_err(Error::io("create a folder in", tmp))?;
+    let aside = scratch(tmp)?;
     match fs::rename(folder, aside.path().join("old")) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", folder)(error)),
         _ => Ok(()),

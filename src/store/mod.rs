@@ -3,10 +3,10 @@
 //! ```text
 //! datasets/<fingerprint>/manifest.json, <table>/<table>-00000.parquet, tokenizer.json, model/model.safetensors
 //! builds/<time>-<digest>.json
-//! latest/<table> -> ../datasets/<fingerprint>/<table>      for people and other tools
+//! latest/<table> -> ../datasets/<fingerprint>/<table>             for people and other tools
 //! tmp/<host>-<process>-<random>/                                  what is being written
 //! cache/{stat.sqlite,parsed/}                                     what was learned of sources, to be forgotten at will
-//! leases/<host>-<process>-<random>.lease                         what is at work here
+//! leases/<host>-<process>-<random>.lease                          what is at work here
 //! training/<fingerprint>/                                         a training's config, log, and what it resumes from
 //! ```
 //!
@@ -304,11 +304,7 @@ impl Store {
 
     /// A place to write a dataset to; removed when dropped.
     pub fn scratch(&self) -> Result<tempfile::TempDir> {
-        let folder = self.tmp()?;
-        tempfile::Builder::new()
-            .prefix(&format!("{}-{}-", host(), std::process::id()))
-            .tempdir_in(&folder)
-            .map_err(Error::io("create a folder in", folder))
+        mirror::scratch(&self.tmp()?)
     }
 
     /// Makes a dataset visible: its manifest is written, everything is synced, and the folder is renamed. When
@@ -346,11 +342,12 @@ impl Store {
     ) -> Result<Dataset> {
         let target = self.folder(manifest.fingerprint);
         if !mirror.publish(manifest, text, staging)? {
-            // Perhaps by this very call, when an answer was lost.
+            // Perhaps by this very call, when an answer was lost; then nothing is to be withdrawn.
             let there = self.expect(manifest.fingerprint)?.in_place_of(manifest)?;
             if there.manifest.bytes != manifest.bytes {
-                return Ok(there);
+                mirror.withdraw(manifest)?;
             }
+            return Ok(there);
         }
         // Another process of this machine may have brought it here already, and be reading it.
         if !fs::read(target.join("manifest.json")).is_ok_and(|here| here == text) {

@@ -266,3 +266,31 @@ fn bad_use_and_bad_stores_are_refused_and_nothing_is_removed() {
     let text = project.finch(&["gc", "--help"]).ok().out;
     assert!(text.contains("--dry-run"), "{text}");
 }
+
+#[test]
+fn a_removal_that_is_killed_leaves_a_whole_store() {
+    let tolerances: Vec<f64> = (1..9).map(|n| f64::from(n) / 10.0).collect();
+    let project = built(&tolerances);
+    let whole = fingerprints(&project).pop().expect("a build");
+    for moment in 0..12 {
+        // One build is added, and the one before it becomes superfluous.
+        build(&project, 1.0 + f64::from(moment));
+        let arguments = ["gc", "--store", "store", "--keep", "1", "--grace", "0s"];
+        let mut removal = command(project.root(), &[], &arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        std::thread::sleep(std::time::Duration::from_millis(4 * moment as u64));
+        removal.kill().expect("killed or ended");
+        removal.wait().expect("ended");
+        project.finch(&["verify", "--store", "store"]).ok();
+        assert!(project.finch(&["plan", "spec.toml"]).ok().out.contains("nothing to do"), "{moment}");
+    }
+    // What was killed last left nothing that the next removal does not take.
+    gc(&project, &["--keep", "1", "--grace", "0s"]);
+    assert_eq!(names(&project, "datasets").len(), 2, "logs and labels of the last build");
+    assert_eq!(names(&project, "builds").len(), 1);
+    assert!(names(&project, "tmp").is_empty() && names(&project, "leases").is_empty());
+    assert!(names(&project, "datasets").contains(&whole[0]), "the logs were never removed");
+}

@@ -338,3 +338,15 @@ fn sidecars_are_not_written_through_links() {
     assert!(!project.path("elsewhere.toml").exists());
     assert_ne!(output.code, 101);
 }
+
+#[test]
+fn a_quotation_mark_in_a_column_of_a_query_is_no_mistake() {
+    let project = small();
+    let spec = format!(
+        "{LABEL}\n[stages.mine]\nkind = \"sql\"\ninputs = [\"labelled\"]\nquery = 'SELECT count(*) AS \"a\"\"b\" FROM labelled.transitions'\n"
+    );
+    project.write("spec.toml", spec);
+    project.run().ok();
+    let rows = project.rows("SELECT * FROM mine");
+    assert!(rows[0].get("a\"b").is_some(), "{rows:?}");
+}

@@ -52,7 +52,7 @@ impl Far {
             environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let output = finch_with(self.project.root(), &variables, arguments);
         for said in [&output.out, &output.err] {
-            assert!(!said.contains(SECRET), "a credential was printed:\n{said}");
+            assert!(!said.contains(SECRET) && !said.contains(KEY), "a credential was printed:\n{said}");
         }
         output
     }
@@ -261,6 +261,10 @@ fn two_machines_at_once_are_correct() {
         let output = child.wait_with_output().expect("it ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+    // Somebody lost, or nothing was tried here.
+    let is_put = |line: &&String| line.starts_with("PUT") && line.ends_with("/manifest.json");
+    let puts = far.server.log().iter().filter(is_put).count();
+    assert!(puts > far.digests("four").len(), "{puts}");
     assert_eq!(far.build("four"), 0);
     far.finch("five", &["verify", "--store", STORE]).ok();
     let alone = Far::long();
@@ -330,8 +334,10 @@ fn gc_empties_a_bucket_of_what_no_build_needs() {
     assert_eq!(said["removed"], removed["removed"]);
     assert_eq!(removed["removed"].as_array().map(Vec::len), Some(1), "{removed}");
     assert_eq!(removed["removed"][0]["thing"], "dataset");
-    let size: u64 = before.iter().chain(&[]).filter(|path| !path.exists()).count() as u64;
-    assert!(size > 0 && far.objects().len() <= first, "{size}");
+    let gone: Vec<&PathBuf> = before.iter().filter(|path| !path.exists()).collect();
+    let folder = far.object(removed["removed"][0]["place"].as_str().expect("a place"));
+    assert!(gone.len() > 1 && gone.iter().all(|path| path.starts_with(&folder)), "{gone:?}");
+    assert!(files(&folder).is_empty() && far.objects().len() <= first);
     far.finch("three", &["verify", "--store", STORE]).ok();
     assert_eq!(far.build("four"), 0);
 }
@@ -429,4 +435,138 @@ fn a_web_servers_file_is_a_source() {
     let missing = address.replace("trace", "nothing");
     far.project.write("spec.toml", LABEL.replace("\"logs\"]", &format!("\"{missing}\"]")));
     far.finch("one", &["run", "spec.toml"]).fails(2, &["F0301", "nothing"]);
+}
+
+#[test]
+fn large_files_go_and_come_in_parts() {
+    let far = Far::new();
+    // Text that no compression makes smaller than several parts.
+    let mut noise = 1_u64;
+    let text: String = (0..24 << 20)
+        .map(|_| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'!' + (noise >> 58) as u8)
+        })
+        .collect();
+    let mut program = Program::new(6, Some(5), 6.0);
+    program.code = format!("x = r\"\"\"{}\"\"\"\n", text.replace(['"', '\\'], "x"));
+    far.project.program("run", &program);
+    for fault in [Fault::None, Fault::AnswerLost, Fault::AnswerCut, Fault::Status(503)] {
+        let store = format!("s3://bucket/{}", format!("{fault:?}").replace(['(', ')'], ""));
+        far.server.script(move |_, path, number| match path.contains("programs") && number % 4 == 1 {
+            true => fault,
+            false => Fault::None,
+        });
+        far.finch("one", &["run", "spec.toml", "--store", &store]).ok();
+        let parts = far.server.log().iter().filter(|line| line.contains("partNumber=")).count();
+        assert!(parts > 1, "{fault:?}: {:?}", far.server.log());
+        far.finch("two", &["verify", "--store", &store]).ok();
+        let query = "SELECT max(length(code)) > 24000000 AS whole FROM programs";
+        let output = far.finch("three", &["query", "--store", &store, "--format", "csv", query]).ok();
+        assert_eq!(output.out, "whole\ntrue\n");
+    }
+}
+
+/// Writes a lease of another machine into the bucket.
+fn lease(far: &Far, work: &str, dataset: &str, seconds_ago: u64) -> PathBuf {
+    let path = far.object("leases/elsewhere-1-abc.lease");
+    fs::create_dir_all(path.parent().expect("a parent")).expect("folder");
+    let owner = format!(r#"{{"work":"{work}","host":"elsewhere","process":1,"started_at":""}}"#);
+    fs::write(&path, format!("{owner}\n{dataset}\n")).expect("write");
+    let time = std::time::SystemTime::now() - Duration::from_secs(seconds_ago);
+    fs::File::options().write(true).open(&path).expect("open").set_modified(time).expect("time");
+    path
+}
+
+#[test]
+fn a_lease_in_a_bucket_spares_what_it_names_until_it_lapses() {
+    let far = Far::new();
+    far.build("one");
+    let (old, _) = far.digests("one")["labelled"].clone();
+    far.project.write("spec.toml", format!("{LABEL}tolerance = {{ absolute = 1.0 }}\n"));
+    far.build("one");
+    let gc = ["gc", "--store", STORE, "--keep", "1", "--grace", "0s"];
+    let manifest = far.object(&format!("datasets/{old}/manifest.json"));
+    lease(&far, "build", &old, 0);
+    far.finch("two", &gc).ok();
+    assert!(manifest.exists(), "a build elsewhere uses it");
+    let path = lease(&far, "build", &old, 3600);
+    far.finch("two", &gc).ok();
+    assert!(!manifest.exists() && !path.exists(), "its owner is gone");
+}
+
+#[test]
+fn a_build_waits_for_a_removal_elsewhere() {
+    let far = Far::new();
+    far.build("one");
+    let path = lease(&far, "removal", "", 0);
+    let environment = far.environment("two", &[]);
+    let variables: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut command = command(far.project.root(), &variables, &["run", "spec.toml", "--store", STORE]);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut waiting = command.spawn().expect("the binary runs");
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(waiting.try_wait().expect("asked").is_none(), "it does not wait");
+    fs::remove_file(path).expect("remove");
+    assert!(waiting.wait().expect("it ends").success());
+    lease(&far, "removal", "", 3600);
+    assert_eq!(far.build("three"), 0, "one that was killed long ago keeps nobody waiting");
+}
+
+#[test]
+fn an_interrupted_build_in_a_bucket_is_recorded_and_goes_on() {
+    let far = Far::new();
+    let pause = Duration::from_millis(400);
+    far.server.script(move |method, path, _| match method == "PUT" && path.contains("datasets") {
+        true => Fault::Slow(pause),
+        false => Fault::None,
+    });
+    let environment = far.environment("one", &[]);
+    let variables: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut command = command(far.project.root(), &variables, &["run", "spec.toml", "--store", STORE]);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut build = command.spawn().expect("the binary runs");
+    while !far.server.log().iter().any(|line| line.starts_with("PUT /bucket/team/store/datasets")) {
+        assert!(build.try_wait().expect("asked").is_none(), "it ended before it published anything");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(build.id(), "-INT");
+    assert_eq!(build.wait().expect("it ends").code(), Some(130));
+    let builds = far.finch("two", &["builds", "--store", STORE]).ok();
+    assert!(builds.out.contains("interrupted"), "{}", builds.out);
+    assert!(files(&far.object("leases")).is_empty());
+    far.server.script(|_, _, _| Fault::None);
+    far.build("one");
+    far.finch("two", &["verify", "--store", STORE]).ok();
+}
+
+/// Sends a signal.
+fn signal(process: u32, signal: &str) {
+    let status = std::process::Command::new("kill").args([signal, &process.to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+#[test]
+fn keys_that_cannot_be_files_are_named() {
+    let far = Far::new();
+    let run = ["run", "spec.toml", "--store", "near"];
+    let source = |address: &str| {
+        far.project.write("spec.toml", LABEL.replace("\"logs\"]", &format!("\"{address}\"]")));
+    };
+    // A folder of the server cannot be a file too, so its listing is the test's.
+    far.server.listing(&["odd/a", "odd/a/b.json"]);
+    source("s3://bucket/odd");
+    far.finch("one", &run).fails(2, &["F0301", "`a`", "also a folder"]);
+    far.server.listing(&["odd/../../x.json"]);
+    let output = far.finch("one", &run);
+    assert!(output.code >= 2 && output.err.contains("cannot be a path"), "{}", output.err);
+    far.server.listing(&["odd/a//b.json"]);
+    let output = far.finch("one", &run);
+    assert!(output.code >= 2 && output.err.contains("cannot be a path"), "{}", output.err);
+    let long = format!("odd/{}", "x".repeat(300));
+    far.server.listing(&[&long]);
+    far.finch("one", &run).fails(2, &["F0301", "too long"]);
+    assert!(!far.project.path("x.json").exists() && !far.cache("one").join("x.json").exists());
 }

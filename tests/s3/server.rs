@@ -62,6 +62,7 @@ pub(crate) struct Server {
     script: Arc<Mutex<Script>>,
     log: Arc<Mutex<Vec<String>>>,
     overlooks: Arc<AtomicBool>,
+    listing: Arc<Mutex<Vec<String>>>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -76,9 +77,14 @@ impl Server {
             .build()
             .expect("a runtime");
         let overlooks = Arc::new(AtomicBool::new(false));
+        let listing = Arc::new(Mutex::new(Vec::new()));
         let files = FileSystem::new(folder).expect("a folder of buckets");
-        let mut service =
-            S3ServiceBuilder::new(Locked { files, locks: Mutex::default(), overlooks: overlooks.clone() });
+        let mut service = S3ServiceBuilder::new(Locked {
+            files,
+            locks: Mutex::default(),
+            overlooks: overlooks.clone(),
+            listing: listing.clone(),
+        });
         service.set_auth(SimpleAuth::from_single(KEY, SECRET));
         let service = service.build();
         let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(|_, _, _| Fault::None)));
@@ -87,7 +93,7 @@ impl Server {
             runtime.block_on(TcpListener::bind(("127.0.0.1", port))).expect("a port of the loopback address");
         let address = listener.local_addr().expect("its address");
         runtime.spawn(serve(listener, service, script.clone(), log.clone()));
-        Self { address, script, log, overlooks, _runtime: runtime }
+        Self { address, script, log, overlooks, listing, _runtime: runtime }
     }
 
     /// Where it listens.
@@ -115,6 +121,11 @@ impl Server {
     /// Whether conditions of puts are overlooked, as old servers do.
     pub(crate) fn overlook_conditions(&self, overlooks: bool) {
         self.overlooks.store(overlooks, Ordering::Relaxed);
+    }
+
+    /// What every listing says from now on, instead of what is there: objects of one byte.
+    pub(crate) fn listing(&self, keys: &[&str]) {
+        *self.listing.lock().expect("not poisoned") = keys.iter().map(|key| (*key).to_owned()).collect();
     }
 
     /// The requests since the last script: `GET /bucket/key`.
@@ -195,6 +206,7 @@ struct Locked {
     files: FileSystem,
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     overlooks: Arc<AtomicBool>,
+    listing: Arc<Mutex<Vec<String>>>,
 }
 
 impl Locked {
@@ -220,6 +232,25 @@ macro_rules! pass_on {
                 self.files.put_object(request).await
             }
 
+            async fn list_objects_v2(
+                &self,
+                request: S3Request<ListObjectsV2Input>,
+            ) -> S3Result<S3Response<ListObjectsV2Output>> {
+                let keys = self.listing.lock().expect("not poisoned").clone();
+                if keys.is_empty() {
+                    return self.files.list_objects_v2(request).await;
+                }
+                let now = Timestamp::from(std::time::SystemTime::now());
+                let object = |key: String| Object {
+                    key: Some(key),
+                    size: Some(1),
+                    last_modified: Some(now.clone()),
+                    ..Object::default()
+                };
+                let contents = Some(keys.into_iter().map(object).collect());
+                Ok(S3Response::new(ListObjectsV2Output { contents, is_truncated: Some(false), ..Default::default() }))
+            }
+
             $(async fn $locked(&self, request: S3Request<$locked_input>) -> S3Result<S3Response<$locked_output>> {
                 let lock = self.lock(&request.input.key);
                 let _held = lock.lock().await;
@@ -243,7 +274,6 @@ pass_on! {
         get_object: GetObjectInput -> GetObjectOutput,
         head_object: HeadObjectInput -> HeadObjectOutput,
         head_bucket: HeadBucketInput -> HeadBucketOutput,
-        list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output,
         create_multipart_upload: CreateMultipartUploadInput -> CreateMultipartUploadOutput,
         upload_part: UploadPartInput -> UploadPartOutput,
         list_parts: ListPartsInput -> ListPartsOutput,

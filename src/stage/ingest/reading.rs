@@ -13,6 +13,9 @@ use crate::ingest::unite::UnitRecords;
 use crate::ingest::{Discovery, FileLog, Format, LogFile, Parsed, Quarantined, Scratch, parsed, read_file};
 use crate::store::ReadingRecord;
 
+/// Bytes of logs that are read between two moments at which what was read is remembered.
+const PART_BYTES: u64 = 512 << 20;
+
 /// What all logs say.
 pub(super) struct Reading {
     /// Records by unit, in the order of units, whatever thread was faster.
@@ -32,9 +35,9 @@ pub(super) struct Packs {
     cache: Parsed,
     known: Vec<PathBuf>,
     damaged: Vec<PathBuf>,
-    new: Option<PathBuf>,
-    /// Holds what was read when the cache would not take it.
-    _scratch: tempfile::TempDir,
+    new: Vec<PathBuf>,
+    /// Hold what was read when the cache would not take it.
+    _scratch: Vec<tempfile::TempDir>,
 }
 
 impl Packs {
@@ -58,7 +61,7 @@ impl Packs {
 /// is remembered.
 pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Reading> {
     let version = code_version("ingest");
-    let files: Vec<(Option<usize>, &LogFile, Option<Digest>)> = discovery
+    let files: Vec<Listed<'_>> = discovery
         .units
         .iter()
         .enumerate()
@@ -70,33 +73,53 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
     let wanted: HashSet<Digest> = files.iter().filter_map(|(.., key)| *key).collect();
     let known = cache.find(&wanted, |text| context.progress.warning(&context.stage.name, &text));
 
-    let folder = context.store.scratch()?;
-    let scratch = Scratch::create(folder.path())?;
     let stopped = AtomicBool::new(false);
     let meter = context.progress.meter();
     let is_known = |key: &Option<Digest>| key.is_some_and(|key| known.logs.contains_key(&key));
-    meter.expect_bytes(files.iter().filter(|(.., key)| !is_known(key)).map(|(_, file, _)| file.bytes).sum());
-    let fresh: Vec<Option<FileLog>> = files
-        .par_iter()
-        .map(|(_, file, key)| {
-            if is_known(key) || stopped.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            if context.interrupt.asked().is_some() {
-                stopped.store(true, Ordering::Relaxed);
-                return Ok(None);
-            }
-            let mut log = read_file(file, &scratch)?;
-            // A checkpoint's file is one record, in a vector with room for four; all of them are kept until the last is read.
-            log.records.shrink_to_fit();
-            if let Some(key) = key {
-                scratch.log(*key, &log)?;
-            }
-            meter.add(log.records.len() as u64, file.bytes);
-            Ok(Some(log))
-        })
-        .collect::<Result<_>>()?;
-    scratch.finish()?;
+    let left = |(_, file, key): &Listed<'_>| {
+        if is_known(key) { 0 } else { file.bytes }
+    };
+    meter.expect_bytes(files.iter().map(left).sum());
+    let mut fresh: Vec<Option<FileLog>> = Vec::with_capacity(files.len());
+    let (mut new, mut held) = (Vec::new(), Vec::new());
+    for part in parts(&files, left) {
+        let folder = context.store.scratch()?;
+        let scratch = Scratch::create(folder.path())?;
+        let logs: Vec<Option<FileLog>> = part
+            .par_iter()
+            .map(|(_, file, key)| {
+                if is_known(key) || stopped.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                if context.interrupt.asked().is_some() {
+                    stopped.store(true, Ordering::Relaxed);
+                    return Ok(None);
+                }
+                let mut log = read_file(file, &scratch)?;
+                // A checkpoint's file is one record, in a vector with room for four; all are kept until the last is read.
+                log.records.shrink_to_fit();
+                if let Some(key) = key {
+                    scratch.log(*key, &log)?;
+                }
+                meter.add(log.records.len() as u64, file.bytes);
+                Ok(Some(log))
+            })
+            .collect::<Result<_>>()?;
+        scratch.finish()?;
+        let read =
+            part.iter().zip(&logs).any(|((_, file, _), log)| log.is_some() && file.format != Format::Foreign);
+        fresh.extend(logs);
+        // Without any pack there would be no table of programs.
+        if read || (known.packs.is_empty() && new.is_empty()) {
+            new.push(cache.keep(folder.path()).unwrap_or_else(|error| {
+                let text = format!("what was read is not remembered: {error}");
+                context.progress.warning(&context.stage.name, &text);
+                folder.path().to_path_buf()
+            }));
+        }
+        held.push(folder);
+        context.interrupt.check()?;
+    }
     // Foreign files are listed and not read.
     let logs = files.iter().filter(|(_, file, _)| file.format != Format::Foreign).count() as u64;
     let read = files
@@ -104,16 +127,6 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
         .zip(&fresh)
         .filter(|((_, file, _), log)| log.is_some() && file.format != Format::Foreign);
     let read = read.count() as u64;
-    let new = (read > 0 || known.packs.is_empty()).then(|| match cache.keep(folder.path()) {
-        Ok(kept) => kept,
-        Err(error) => {
-            let text = format!("what was read is not remembered: {error}");
-            context.progress.warning(&context.stage.name, &text);
-            folder.path().to_path_buf()
-        }
-    });
-    context.interrupt.check()?;
-
     let record = ReadingRecord { files_read: read, files_known: logs - read };
     let mut units: Vec<UnitRecords> = discovery
         .units
@@ -121,12 +134,12 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
         .map(|unit| UnitRecords { scaffold: unit.scaffold, records: Vec::new() })
         .collect();
     let (mut quarantined, mut replaced) = (Vec::new(), 0);
-    let mut left = uses(&files);
+    let mut uses = uses(&files);
     let mut known_logs = known.logs;
     for ((unit, file, key), fresh) in files.iter().zip(fresh) {
         let log = match (fresh, key) {
             (Some(log), _) => log,
-            (None, Some(key)) => from_cache(&mut known_logs, &mut left, *key, &file.source),
+            (None, Some(key)) => from_cache(&mut known_logs, &mut uses, *key, &file.source),
             (None, None) => FileLog::default(),
         };
         replaced += log.replaced;
@@ -135,12 +148,32 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
             units[*unit].records.extend(log.records);
         }
     }
-    let packs = Packs { cache, known: known.packs, damaged: known.damaged, new, _scratch: folder };
+    let packs = Packs { cache, known: known.packs, damaged: known.damaged, new, _scratch: held };
     Ok(Reading { units, quarantined, replaced, packs, record })
 }
 
+/// A file of a unit, or of none, with the key of what it says.
+type Listed<'a> = (Option<usize>, &'a LogFile, Option<Digest>);
+
+/// Parts of the files with about so many bytes to read each: what a part said is remembered when it is read whole, so
+/// that a build that is killed has that much to read again at most.
+fn parts<'f, 'a>(files: &'f [Listed<'a>], left: impl Fn(&Listed<'a>) -> u64) -> Vec<&'f [Listed<'a>]> {
+    let (mut parts, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (at, file) in files.iter().enumerate() {
+        bytes += left(file);
+        if bytes >= PART_BYTES {
+            parts.push(&files[start..=at]);
+            (start, bytes) = (at + 1, 0);
+        }
+    }
+    if start < files.len() || parts.is_empty() {
+        parts.push(&files[start..]);
+    }
+    parts
+}
+
 /// How many files have each key: a log that lies in two places is two mentions.
-fn uses(files: &[(Option<usize>, &LogFile, Option<Digest>)]) -> HashMap<Digest, u64> {
+fn uses(files: &[Listed<'_>]) -> HashMap<Digest, u64> {
     let mut uses = HashMap::new();
     for key in files.iter().filter_map(|(.., key)| *key) {
         *uses.entry(key).or_default() += 1;
@@ -163,4 +196,34 @@ fn from_cache(
     log.records.iter_mut().for_each(|record| source.clone_into(&mut record.source));
     log.quarantined.iter_mut().for_each(|bad| source.clone_into(&mut bad.source));
     log
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_all_files_in_order_and_bounded() {
+        let file = |bytes: u64| LogFile {
+            path: PathBuf::new(),
+            source: String::new(),
+            in_unit: String::new(),
+            format: Format::Foreign,
+            bytes,
+            digest: None,
+        };
+        let sizes = [PART_BYTES / 2, PART_BYTES / 2, 1, PART_BYTES * 3, 0, 5];
+        let logs: Vec<LogFile> = sizes.iter().map(|&bytes| file(bytes)).collect();
+        let files: Vec<Listed<'_>> = logs.iter().map(|file| (None, file, None)).collect();
+        let cut = |left: &dyn Fn(&Listed<'_>) -> u64| -> Vec<Vec<u64>> {
+            parts(&files, left)
+                .iter()
+                .map(|part| part.iter().map(|(_, file, _)| file.bytes).collect())
+                .collect()
+        };
+        let by_size = cut(&|(_, file, _)| file.bytes);
+        assert_eq!(by_size, [&sizes[..2], &sizes[2..4], &sizes[4..]]);
+        assert_eq!(cut(&|_| 0), [&sizes[..]], "what is known already is no reason for a part");
+        assert_eq!(parts(&[], |_| 1).len(), 1, "one part always, for its tables");
+    }
 }

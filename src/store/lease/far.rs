@@ -2,7 +2,7 @@
 //!
 //! There are no locks, so a lease counts until it has not been written for [`STALE`], by the server's clock, wherever
 //! its owner is: a build that was killed spares what it used for as long, and a removal that was killed keeps builds
-//! waiting.
+//! waiting. A build that waits longer than that for its server may lose what it reused to a removal meanwhile.
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -36,7 +36,8 @@ impl Held {
         let key = format!("{FOLDER}/{}-{}-{nanoseconds:x}.lease", owner.host, owner.process);
         bucket.put(&key, line.as_bytes())?;
         let text = Arc::new(Mutex::new(line));
-        let touching = touch(bucket.clone(), key.clone(), text.clone());
+        // A stage that finishes after Ctrl-C still needs it.
+        let touching = touch(bucket.released(), key.clone(), text.clone());
         Ok(Self { bucket: bucket.clone(), key, text, touching })
     }
 
@@ -50,6 +51,12 @@ impl Held {
                 Ok(self.bucket.head(&self.key)?.map_or_else(SystemTime::now, |object| object.modified))
             }
         }
+    }
+
+    /// Writes it again, so that it counts from now on; the time on the server's clock.
+    pub(super) fn renew(&self) -> Result<SystemTime> {
+        self.write()?;
+        self.time()
     }
 
     /// Adds a line.
@@ -92,16 +99,24 @@ fn touch(bucket: Bucket, key: String, text: Arc<Mutex<String>>) -> Option<(Sende
 pub(super) fn all(bucket: &Bucket, root: &Path, now: SystemTime) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for object in bucket.list(FOLDER)?.into_iter().filter(|object| object.key.ends_with(".lease")) {
-        // None: its owner has just removed it.
-        if let Some(text) = bucket.get(&object.key)? {
+        // What a dead owner used is nobody's concern, and there may be many of them.
+        if !is_live(&object, now) {
+            found.push(look(&object, &[], root, now));
+        } else if let Some(text) = bucket.get(&object.key)? {
             found.push(look(&object, &text, root, now));
         }
+        // None: its owner has just removed it.
     }
     Ok(found)
 }
 
+fn is_live(object: &Object, now: SystemTime) -> bool {
+    // One that was written in the future is fresh.
+    now.duration_since(object.modified).map_or(true, |age| age < STALE)
+}
+
 fn look(object: &Object, text: &[u8], root: &Path, now: SystemTime) -> Found {
     let (owner, datasets) = super::parse(text);
-    let live = now.duration_since(object.modified).map_or(true, |age| age < STALE);
+    let live = is_live(object, now);
     Found { path: root.join(&object.key), owner, live, datasets }
 }
