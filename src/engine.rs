@@ -253,11 +253,12 @@ impl Build<'_> {
     fn target(&mut self, index: usize, inputs: &[Dataset], forced: bool) -> Result<Target> {
         let inputs: Vec<&Dataset> = inputs.iter().collect();
         let mut target = self.prepared.target(index, &inputs, self.store, forced)?;
+        let tell = |text: &str| self.progress.warning(&self.prepared.pipeline.stages[index].name, text);
         // Written down, then looked at again: it may have been removed in between, and from here on cannot be.
-        self.lease.claim(self.store, target.fingerprint, self.interrupt)?;
+        self.lease.claim(self.store, target.fingerprint, self.interrupt, tell)?;
         while target.dataset.is_some() && self.store.dataset(target.fingerprint)?.is_none() {
             target = self.prepared.target(index, &inputs, self.store, forced)?;
-            self.lease.claim(self.store, target.fingerprint, self.interrupt)?;
+            self.lease.claim(self.store, target.fingerprint, self.interrupt, tell)?;
         }
         if target.damage.is_some() {
             // Another build may have mended it by now.

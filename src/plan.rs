@@ -139,16 +139,16 @@ impl<'a> Prepared<'a> {
         let first = Target::new(self.parts(index, inputs));
         let stage = &self.pipeline.stages[index];
         if !matches!(stage.config, Config::Train(_)) {
-            return first.looked_up(store);
+            return first.looked_up(store, forced);
         }
         // Attempts may have been removed or set aside, so numbers can have gaps. Only names are compared here: a
         // thousand hashes take a millisecond, and nobody removes more attempts of one training than that.
         let stored = store.fingerprints()?;
         let mut attempts = (1..=stored.len() as u64 + 1000).rev().map(|attempt| first.attempt(attempt));
         let newest = attempts.find(|target| stored.binary_search(&target.fingerprint).is_ok());
-        let target = newest.unwrap_or(first).looked_up(store)?;
+        let target = newest.unwrap_or(first).looked_up(store, forced)?;
         match (&target.dataset, &target.damage) {
-            (Some(_), _) if forced => target.next_attempt().looked_up(store),
+            (Some(_), _) if forced => target.next_attempt().looked_up(store, forced),
             (Some(_), Some(damage)) => Err(Error::Stage {
                 stage: stage.name.clone(),
                 reason: format!("its dataset is damaged: {damage}"),
@@ -200,8 +200,15 @@ impl Target {
         Self { fingerprint: fingerprint(&parts), parts, dataset: None, damage: None }
     }
 
-    fn looked_up(mut self, store: &Store) -> Result<Self> {
-        self.dataset = store.dataset(self.fingerprint)?;
+    /// A forced stage is made anew also when its manifest cannot be read; otherwise that is an error, and no absence.
+    fn looked_up(mut self, store: &Store, forced: bool) -> Result<Self> {
+        self.dataset = match store.dataset(self.fingerprint) {
+            Err(error) if forced && error.code() == Code::BadManifest => {
+                self.damage = Some(error.to_string());
+                return Ok(self);
+            }
+            found => found?,
+        };
         self.damage = self.dataset.as_ref().map(Dataset::damage).transpose()?.flatten();
         Ok(self)
     }

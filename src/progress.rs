@@ -9,6 +9,7 @@ use finch_core::manifest::Manifest;
 
 pub use self::meter::Meter;
 pub use self::training::TrainingLines;
+use crate::error::Error;
 use crate::remote::Staged;
 use crate::store::{Decision, StageRecord};
 
@@ -55,6 +56,14 @@ impl Progress {
     /// The build ended, well or not.
     pub fn ended(&self) {
         self.meter.end();
+    }
+
+    /// The build failed, for readers of JSON.
+    pub fn failed(&self, error: &Error) {
+        self.event(&serde_json::json!({
+            "event": "failed", "code": error.code().to_string(), "reason": error.to_string(), "hint": error.hint(),
+            "exit": error.exit(),
+        }));
     }
 
     /// A remote source is about to be brought here.

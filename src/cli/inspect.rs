@@ -81,6 +81,12 @@ const PROBLEMS: &str = "
 
 impl Inspect {
     pub(super) fn run(self) -> Result<ExitCode> {
+        if self.write_sidecars && self.paths.iter().any(|path| is_address(path)) {
+            return Err(Error::Usage(
+                "sidecars are written into folders; name the tasks of remote logs in the spec: { path = \"…\", task = \"…\" }"
+                    .to_owned(),
+            ));
+        }
         let budget = self.budget.budget();
         let mut runs = Vec::new();
         let mut problems = Vec::new();
@@ -119,7 +125,8 @@ impl Inspect {
 
 fn run_line(batch: &RecordBatch, row: usize, entry: &Path) -> RunLine {
     let source = text(batch, 0, row).unwrap_or_default();
-    let root = if entry.is_dir() { entry } else { entry.parent().unwrap_or(entry) };
+    // The files of an address that names one are in its folder, as on a disk; which it is, only the server knows.
+    let root = if entry.is_dir() || is_address(entry) { entry } else { entry.parent().unwrap_or(entry) };
     let folder = if source == "." { root.to_path_buf() } else { root.join(&source) };
     let task_from = text(batch, 3, row).unwrap_or_default();
     RunLine {

@@ -1,6 +1,6 @@
 //! `check`, `plan` and `run`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -120,9 +120,17 @@ impl Run {
             (false, false) => Progress::lines(),
         };
         let interrupt = Interrupt::listen()?;
-        let built = engine::run(&pipeline, &selection, self.budget.budget(), &progress, &interrupt)?;
+        let budget = self.budget.budget();
+        let built = match engine::run(&pipeline, &selection, budget, &progress, &interrupt) {
+            // Whoever reads JSON lines gets the last one in JSON too.
+            Err(error) if self.log_json => {
+                progress.failed(&error);
+                return Ok(ExitCode::from(error.exit()));
+            }
+            built => built?,
+        };
         if progress.is_lines() {
-            print(&summary(&pipeline, &built, &self.spec)?)?;
+            print(&summary(&pipeline, &built, &self.spec, self.store.as_deref())?)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -138,7 +146,7 @@ fn read(path: &Path, store: Option<OsString>) -> Result<Pipeline> {
 }
 
 /// What came in, what stayed, and why the rest did not.
-fn summary(pipeline: &Pipeline, built: &Built, spec: &Path) -> Result<String> {
+fn summary(pipeline: &Pipeline, built: &Built, spec: &Path, typed: Option<&OsStr>) -> Result<String> {
     let rows: Vec<Vec<String>> = built
         .record
         .stages
@@ -201,8 +209,9 @@ fn summary(pipeline: &Pipeline, built: &Built, spec: &Path) -> Result<String> {
         "SELECT task, count(*) AS steps FROM transitions GROUP BY 1 ORDER BY 2 DESC"
     };
     let table = if seen.iter().any(|name| name == "examples") { "examples" } else { "transitions" };
+    let elsewhere = typed.map_or(String::new(), |_| format!(" --store {store}"));
     text += &format!(
-        "  {finch} query --store {store} \"{question}\"\n  {finch} path --store {store} {table}\n  {finch} plan {}\n",
+        "  {finch} query --store {store} \"{question}\"\n  {finch} path --store {store} {table}\n  {finch} plan {}{elsewhere}\n",
         quoted(&spec.display().to_string())
     );
     Ok(text)

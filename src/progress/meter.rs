@@ -48,7 +48,8 @@ impl Meter {
         let state = move |state: &ProgressState, to: &mut dyn std::fmt::Write| {
             let _ = to.write_str(&counts.said(state.elapsed()));
         };
-        let template = "       {prefix:<12} {bar:24.cyan} {state}";
+        // Narrow: a line that the terminal breaks is not taken away whole.
+        let template = "{prefix:<12} {bar:10.cyan} {state}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(u64::MAX), ProgressDrawTarget::stderr());
         bar.set_style(style.with_key("state", state).progress_chars("━━─"));

@@ -103,6 +103,17 @@ fn is_refusal(text: &str) -> bool {
     })
 }
 
+/// Why nobody can be spoken to: what the environment says does not do.
+pub(super) fn unusable(place: &str, failure: &Failure) -> Error {
+    let reason = format!("cannot reach `{place}`: {}", words(failure));
+    Error::Store { reason, code: Code::Denied, hint: Some(credentials(place)) }
+}
+
+/// Whether the server denied access, in a call for which the client has no word for that.
+fn is_denial(text: &str) -> bool {
+    ["401", "403"].iter().any(|status| text.contains(&format!("non-2xx status code: {status}")))
+}
+
 /// A failure in words, without credentials.
 pub(super) fn explained(action: &str, place: &str, failure: &Failure) -> Error {
     let said = words(failure);
@@ -112,17 +123,6 @@ pub(super) fn explained(action: &str, place: &str, failure: &Failure) -> Error {
             Code::Remote,
             Some("make it, or mend its name; finch makes no buckets".to_owned()),
         ),
-        Failure::NotFound { .. } => {
-            (format!("cannot {action} `{place}`: it is not there"), Code::Remote, None)
-        }
-        Failure::PermissionDenied { .. } | Failure::Unauthenticated { .. } => (
-            format!("cannot {action} `{place}`: access was denied: {said}"),
-            Code::Denied,
-            Some(credentials(place)),
-        ),
-        Failure::Precondition { .. } | Failure::NotModified { .. } => {
-            (format!("cannot {action} `{place}`: it was changed at the same time"), Code::SourceChanged, None)
-        }
         _ if said.contains(METADATA) => (
             format!(
                 "cannot {action} `{place}`: no credentials are in the environment, and this machine gets none by itself"
@@ -130,6 +130,21 @@ pub(super) fn explained(action: &str, place: &str, failure: &Failure) -> Error {
             Code::Denied,
             Some(credentials(place)),
         ),
+        Failure::NotFound { .. } => {
+            (format!("cannot {action} `{place}`: it is not there"), Code::Remote, None)
+        }
+        _ if matches!(failure, Failure::PermissionDenied { .. } | Failure::Unauthenticated { .. })
+            || is_denial(&said) =>
+        {
+            (
+                format!("cannot {action} `{place}`: access was denied: {said}"),
+                Code::Denied,
+                Some(credentials(place)),
+            )
+        }
+        Failure::Precondition { .. } | Failure::NotModified { .. } => {
+            (format!("cannot {action} `{place}`: it was changed at the same time"), Code::SourceChanged, None)
+        }
         _ if said.contains(NO_TLS) => (
             format!("cannot {action} `{place}`: its server is addressed without TLS"),
             Code::Remote,

@@ -35,9 +35,11 @@ pub use transfer::{Arrival, Fetch, Wanted};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 
-/// How long a connection may take to come about, and a request to be answered whole: parts of files are 8 MiB.
+/// How long a connection may take to come about.
 const CONNECT: &str = "5 seconds";
-const REQUEST: &str = "120 seconds";
+/// How many seconds a request may take to be answered whole, parts of files being 8 MiB: longer is not tried, and
+/// shorter would cut slow lines.
+const REQUEST: std::ops::RangeInclusive<u64> = 20..=120;
 /// How long is tried what has to be done although the build was interrupted.
 const HURRIED: Duration = Duration::from_secs(10);
 /// How often a wait looks whether the build was interrupted.
@@ -80,8 +82,8 @@ impl std::fmt::Debug for Bucket {
 impl Bucket {
     /// Prepares to speak to a bucket or server; nothing is asked yet.
     pub fn new(address: &Address, interrupt: &Interrupt) -> Result<Self> {
-        let objects =
-            client(address).map_err(|failure| failure::explained("reach", &address.to_string(), &failure))?;
+        check_environment()?;
+        let objects = client(address).map_err(|failure| failure::unusable(&address.to_string(), &failure))?;
         Ok(Self {
             address: address.clone(),
             objects,
@@ -286,10 +288,40 @@ fn object(prefix: &Key, meta: ObjectMeta) -> Object {
     Object { key, bytes: meta.size, modified: meta.last_modified.into(), etag: meta.e_tag }
 }
 
+/// What the client would not say well, or stumble over.
+fn check_environment() -> Result<()> {
+    for name in [
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT",
+        "AWS_ENDPOINT_URL_S3",
+        "AZURE_STORAGE_ENDPOINT",
+        "AZURE_ENDPOINT",
+    ] {
+        let Ok(value) = std::env::var(name) else { continue };
+        let is_web = url::Url::parse(&value)
+            .is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.host().is_some());
+        if !value.is_empty() && !is_web {
+            return Err(Error::Usage(format!(
+                "{name} is no address of a server: write `https://…` or `http://…`"
+            )));
+        }
+    }
+    match std::env::var("FINCH_RETRY_SECONDS") {
+        Ok(value) if value.parse::<u64>().is_err() => {
+            Err(Error::Usage("FINCH_RETRY_SECONDS is a whole number of seconds".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The client of an address, with everything else from the environment.
 fn client(address: &Address) -> object_store::Result<Arc<dyn ObjectStore>> {
     let retries = failure::client_retries();
-    let timeouts = [(ClientConfigKey::ConnectTimeout, CONNECT), (ClientConfigKey::Timeout, REQUEST)];
+    let request = failure::patience().as_secs().clamp(*REQUEST.start(), *REQUEST.end());
+    let timeouts = [
+        (ClientConfigKey::ConnectTimeout, CONNECT.to_owned()),
+        (ClientConfigKey::Timeout, format!("{request} seconds")),
+    ];
     Ok(match address.scheme() {
         Scheme::S3 => {
             let builder = AmazonS3Builder::from_env().with_bucket_name(address.host()).with_retry(retries);

@@ -106,8 +106,7 @@ pub fn stage(address: &Address, cache: &Path, interrupt: &Interrupt, meter: &Met
     let versions: BTreeMap<&Path, (&String, &Version)> =
         fetches.iter().map(|(fetch, key, version)| (fetch.to.as_path(), (key, version))).collect();
     meter.expect_bytes(fetches.iter().map(|(.., version)| version.bytes).sum());
-    let result = bucket.fetch(&plain, &|fetch, arrival| {
-        meter.add(1, arrival.bytes);
+    let result = bucket.fetch(&plain, meter, &|fetch, _| {
         if let Some((key, version)) = versions.get(fetch.to.as_path()) {
             let mut arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner);
             arrived.insert((*key).clone(), (*version).clone());

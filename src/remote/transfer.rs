@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::{Bucket, HURRIED, failure};
 use crate::error::{Error, Result};
+use crate::progress::Meter;
 
 /// Bytes of a request.
 const PART: u64 = 8 << 20;
@@ -80,17 +81,19 @@ impl Bucket {
     pub fn fetch(
         &self,
         fetches: &[Fetch],
+        meter: &Meter,
         arrived: &(dyn Fn(&Fetch, &Arrival) + Sync),
     ) -> Result<Vec<Arrival>> {
         let transfers = fetches.iter().map(|fetch| async move {
-            let arrival = self.fetch_one(fetch).await?;
+            let arrival = self.fetch_one(fetch, meter).await?;
+            meter.add(1, 0);
             arrived(fetch, &arrival);
             Ok(arrival)
         });
         self.watched(async { futures::stream::iter(transfers).buffered(FILES).try_collect().await })?
     }
 
-    async fn fetch_one(&self, fetch: &Fetch) -> Result<Arrival> {
+    async fn fetch_one(&self, fetch: &Fetch, meter: &Meter) -> Result<Arrival> {
         let key = self.at(&fetch.key)?;
         let folder = fetch.to.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
@@ -99,11 +102,13 @@ impl Bucket {
             .tempfile_in(folder)
             .map_err(Error::io("create a file in", folder))?;
         let (blake3, sha256) = match &fetch.wanted {
-            Wanted::Content { bytes, .. } => self.parts(fetch, &key, *bytes, None, aside.as_file_mut()).await,
-            Wanted::Version { bytes, etag } => {
-                self.parts(fetch, &key, *bytes, etag.as_deref(), aside.as_file_mut()).await
+            Wanted::Content { bytes, .. } => {
+                self.parts(fetch, &key, (*bytes, None), aside.as_file_mut(), meter).await
             }
-            Wanted::Anything => self.stream(fetch, &key, aside.as_file_mut()).await,
+            Wanted::Version { bytes, etag } => {
+                self.parts(fetch, &key, (*bytes, etag.as_deref()), aside.as_file_mut(), meter).await
+            }
+            Wanted::Anything => self.stream(fetch, &key, aside.as_file_mut(), meter).await,
         }?;
         let file = aside.as_file();
         let bytes = file.metadata().map_err(Error::io("read the size of", aside.path()))?.len();
@@ -131,9 +136,9 @@ impl Bucket {
         &self,
         fetch: &Fetch,
         key: &Key,
-        bytes: u64,
-        etag: Option<&str>,
+        (bytes, etag): (u64, Option<&str>),
         file: &mut File,
+        meter: &Meter,
     ) -> Result<(Digest, Digest)> {
         let part = |at: u64| async move {
             let length = PART.min(bytes - at);
@@ -158,17 +163,24 @@ impl Bucket {
         while let Some(part) = parts.next().await {
             let (part, _held) = part?;
             to.write_all(&part).map_err(Error::io("write", &fetch.to))?;
+            meter.add(0, part.len() as u64);
         }
         Ok(to.digests())
     }
 
     /// A file of any size, as a web server sends it; its digests. One that ends early is asked for again, whole.
-    async fn stream(&self, fetch: &Fetch, key: &Key, file: &mut File) -> Result<(Digest, Digest)> {
+    async fn stream(
+        &self,
+        fetch: &Fetch,
+        key: &Key,
+        file: &mut File,
+        meter: &Meter,
+    ) -> Result<(Digest, Digest)> {
         let mut tries = failure::Tries::new(self.patience);
         loop {
             file.set_len(0).and_then(|()| file.rewind()).map_err(Error::io("write", &fetch.to))?;
             let mut to = HashingWriter::new(&mut *file);
-            match self.stream_once(fetch, key, &mut to).await? {
+            match self.stream_once(fetch, key, &mut to, meter).await? {
                 Ok(()) => return Ok(to.digests()),
                 Err(failure) if tries.again(&failure).await => {}
                 Err(failure) => return Err(failure::explained("fetch", &self.place(&fetch.key), &failure)),
@@ -182,6 +194,7 @@ impl Bucket {
         fetch: &Fetch,
         key: &Key,
         to: &mut impl Write,
+        meter: &Meter,
     ) -> Result<Result<(), Failure>> {
         let _room = ROOM.acquire_many(PART as u32).await;
         let got = match failure::answered(self.objects.get(key)).await {
@@ -191,7 +204,10 @@ impl Bucket {
         let mut chunks = got.into_stream();
         loop {
             match tokio::time::timeout(IDLE, chunks.next()).await {
-                Ok(Some(Ok(chunk))) => to.write_all(&chunk).map_err(Error::io("write", &fetch.to))?,
+                Ok(Some(Ok(chunk))) => {
+                    to.write_all(&chunk).map_err(Error::io("write", &fetch.to))?;
+                    meter.add(0, chunk.len() as u64);
+                }
                 Ok(Some(Err(failure))) => return Ok(Err(failure)),
                 Ok(None) => return Ok(Ok(())),
                 Err(_) => {

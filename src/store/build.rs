@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Store, write_synced};
 use crate::code::Code;
 use crate::error::{Error, Result};
+use crate::progress::Meter;
 use crate::remote::{Fetch, Wanted};
 
 /// The version of this format.
@@ -181,7 +182,7 @@ impl Store {
     pub fn builds(&self) -> Result<Vec<BuildRecord>> {
         let files = self.build_files()?;
         self.bring_builds(files.iter().map(PathBuf::as_path))?;
-        files.iter().map(|path| read(path)).collect()
+        files.iter().map(|path| read(path).map_err(|error| self.named(error, path))).collect()
     }
 
     /// The files of all builds, oldest first. Of a store in a bucket, where they are once they were read.
@@ -225,7 +226,18 @@ impl Store {
     /// Reads the record of a build; from a bucket, unless it was read before.
     pub(super) fn read_build(&self, path: &Path) -> Result<BuildRecord> {
         self.bring_builds([path])?;
-        read(path)
+        read(path).map_err(|error| self.named(error, path))
+    }
+
+    /// An error about a fetched record, with the place that it came from.
+    fn named(&self, error: Error, path: &Path) -> Error {
+        match (error, &self.mirror, path.file_name().and_then(|name| name.to_str())) {
+            (Error::Core(finch_core::Error::Manifest { source, .. }), Some(mirror), Some(name)) => {
+                let path = PathBuf::from(mirror.bucket.place(&format!("builds/{name}")));
+                finch_core::Error::Manifest { path, source }.into()
+            }
+            (error, ..) => error,
+        }
     }
 
     /// Forgets the records of builds that were fetched, so that they are fetched again.
@@ -248,7 +260,7 @@ impl Store {
             Fetch { key: format!("builds/{name}"), to: path.to_path_buf(), wanted: Wanted::Anything }
         };
         let fetches: Vec<Fetch> = missing.map(fetch).collect();
-        mirror.bucket.fetch(&fetches, &|_, _| {}).map(|_| ())
+        mirror.bucket.fetch(&fetches, &Meter::default(), &|_, _| {}).map(|_| ())
     }
 
     /// The newest builds, finished or not, the newest first; they only tell what changed since, so a record that

@@ -61,7 +61,7 @@ impl Dataset {
             Some(holder) if self.store.is_far() => {
                 self.store.bring(&self.store.expect(holder)?.manifest, &files)?
             }
-            Some(holder) => self.store.folder(holder),
+            Some(holder) => self.store.sound(holder, &files)?,
             None => self.store.bring(&self.manifest, &files)?,
         };
         Ok(files.iter().map(|file| folder.join(&file.name)).collect())

@@ -106,7 +106,7 @@ pub fn remove(store: &Store, policy: Policy, interrupt: &Interrupt) -> Result<Re
     leases.retain(|found| found.path.file_name() != lease.name());
     if let Some(other) = leases.iter().find(|found| found.live && found.works(Work::Removal)) {
         return Err(Error::Store {
-            reason: format!("another removal is at work on this store: {}", described(other)),
+            reason: format!("another removal is at work on this store: {}", other.described()),
             code: Code::Busy,
             hint: Some("wait until it is done".to_owned()),
         });
@@ -152,14 +152,6 @@ fn gone(result: std::io::Result<()>) -> std::io::Result<()> {
 
 fn sync(folder: &Path) -> Result<()> {
     if folder.is_dir() { Ok(sync_folder(folder)?) } else { Ok(()) }
-}
-
-/// Who holds a lease, in words.
-fn described(found: &Found) -> String {
-    match &found.owner {
-        Some(owner) => format!("process {} on `{}`, since {}", owner.process, owner.host, owner.started_at),
-        None => format!("`{}`", found.path.display()),
-    }
 }
 
 /// A time span, roughly.
@@ -271,10 +263,10 @@ impl Survey<'_> {
         for found in &self.leases {
             if found.live {
                 roots.extend(&found.datasets);
-                let why = format!("{} datasets are in use: {}", found.datasets.len(), described(found));
+                let why = format!("{} datasets are in use: {}", found.datasets.len(), found.described());
                 self.item(&mut removal.spared, Thing::Lease, found.path.clone(), why, None)?;
             } else {
-                let why = format!("its owner is gone: {}", described(found));
+                let why = format!("its owner is gone: {}", found.described());
                 self.item(&mut removal.removed, Thing::Lease, found.path.clone(), why, None)?;
             }
         }

@@ -133,7 +133,13 @@ impl Lease {
 
     /// Writes down that a dataset is in use, and waits for a removal that is under way. What was known of the dataset
     /// before is then to be looked at again.
-    pub fn claim(&mut self, store: &Store, dataset: Digest, interrupt: &Interrupt) -> Result<()> {
+    pub fn claim(
+        &mut self,
+        store: &Store,
+        dataset: Digest,
+        interrupt: &Interrupt,
+        tell: impl Fn(&str),
+    ) -> Result<()> {
         let line = format!("{dataset}\n");
         match &mut self.0 {
             // One write of a short line: a reader sees all of it or, before the claim is made, a part that it ignores.
@@ -142,11 +148,18 @@ impl Lease {
             }
             Held::Far(far) => far.add(&line)?,
         }
-        while store.leases(self.time()?)?.iter().any(|found| found.live && found.works(Work::Removal)) {
+        let mut told = false;
+        loop {
+            let leases = store.leases(self.time()?)?;
+            let Some(removal) = leases.iter().find(|found| found.live && found.works(Work::Removal)) else {
+                return Ok(());
+            };
+            if !std::mem::replace(&mut told, true) {
+                tell(&format!("waits for a removal at work on this store: {}", removal.described()));
+            }
             interrupt.check()?;
             std::thread::sleep(LOOK);
         }
-        Ok(())
     }
 }
 
@@ -197,7 +210,24 @@ fn touch(mut file: File) -> Option<(Sender<()>, JoinHandle<()>)> {
     Some((stop, thread))
 }
 
+/// Whether something that was touched then is fresh. A clock that was set back makes it a little younger than now;
+/// what claims to be of another day is not.
+fn is_fresh(touched: SystemTime, now: SystemTime, stale: Duration) -> bool {
+    let apart = now.duration_since(touched).unwrap_or_else(|ahead| ahead.duration());
+    apart < stale
+}
+
 impl Found {
+    /// Who holds it, in words.
+    pub fn described(&self) -> String {
+        match &self.owner {
+            Some(owner) => {
+                format!("process {} on `{}`, since {}", owner.process, owner.host, owner.started_at)
+            }
+            None => format!("`{}`", self.path.display()),
+        }
+    }
+
     /// Whether the owner does this. One that does not say builds, for all that is known.
     pub fn works(&self, work: Work) -> bool {
         self.owner.as_ref().map_or(Work::Build, |owner| owner.work) == work
@@ -250,8 +280,7 @@ fn look(path: &Path, now: SystemTime) -> Result<Option<Found>> {
     let here = owner.as_ref().is_some_and(|owner| owner.host == host());
     let touched =
         file.metadata().and_then(|meta| meta.modified()).map_err(Error::io("read the time of", path))?;
-    // One that was touched in the future is fresh.
-    let fresh = now.duration_since(touched).is_ok_and(|age| age < STALE) || touched > now;
+    let fresh = is_fresh(touched, now, STALE);
     let live = match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => true,
         Ok(()) => !here && fresh,
@@ -284,7 +313,7 @@ mod tests {
         let (_folder, store) = store();
         let mut lease = Lease::take(&store, Work::Build).expect("lease");
         let dataset = Digest::of_bytes(b"a dataset");
-        lease.claim(&store, dataset, &Interrupt::default()).expect("claim");
+        lease.claim(&store, dataset, &Interrupt::default(), |_| {}).expect("claim");
         let found = store.leases(lease.time().expect("time")).expect("leases");
         assert_eq!(found.len(), 1);
         assert!(found[0].live && found[0].works(Work::Build) && !found[0].works(Work::Removal));
@@ -318,7 +347,7 @@ mod tests {
         let waiting = {
             let store = store.clone();
             std::thread::spawn(move || {
-                build.claim(&store, Digest::of_bytes(b"x"), &Interrupt::default()).expect("claim");
+                build.claim(&store, Digest::of_bytes(b"x"), &Interrupt::default(), |_| {}).expect("claim");
                 done.send(()).expect("the test listens");
             })
         };

@@ -12,15 +12,20 @@
 //! another one put there. Here a folder below the cache mirrors the parts of the store that were needed, checked against
 //! the manifest as they came.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use finch_core::manifest::{FileEntry, Manifest};
 use finch_core::{Digest, shard};
+use rayon::prelude::*;
 
+use super::checked::Checked;
 use super::write_synced;
 use crate::code::Code;
 use crate::error::{Error, Result};
+use crate::progress::Meter;
 use crate::remote::{Address, Bucket, Fetch, Object, Wanted, cache};
 
 /// Where damaged datasets are moved to.
@@ -34,9 +39,15 @@ const MARKED: &[u8] = b"{\"finch_store\":1}\n";
 #[derive(Clone, Debug)]
 pub(super) struct Mirror {
     pub(super) bucket: Bucket,
+    /// Manifests as this process last saw them.
+    seen: Arc<Mutex<HashMap<Digest, Vec<u8>>>>,
 }
 
 impl Mirror {
+    pub(super) fn new(bucket: Bucket) -> Self {
+        Self { bucket, seen: Arc::default() }
+    }
+
     /// The folder that mirrors a store.
     pub(super) fn folder(address: &Address) -> Result<PathBuf> {
         Ok(cache()?.join("stores").join(address.folder_name()))
@@ -76,7 +87,19 @@ impl Mirror {
 
     /// The bytes of a dataset's manifest.
     pub(super) fn manifest(&self, fingerprint: Digest) -> Result<Option<Vec<u8>>> {
-        self.bucket.get(&manifest_key(fingerprint))
+        let found = self.bucket.get(&manifest_key(fingerprint))?;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&fingerprint);
+        Ok(found)
+    }
+
+    /// Notes the bytes of a manifest that was read or published.
+    pub(super) fn note(&self, fingerprint: Digest, text: &[u8]) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(fingerprint, text.to_vec());
+    }
+
+    /// The bytes of a dataset's manifest as this process last saw them.
+    pub(super) fn seen(&self, fingerprint: Digest) -> Option<Vec<u8>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint).cloned()
     }
 
     /// Keeps a manifest in the mirror. Files that belong to another one go: a training that was removed and made
@@ -105,13 +128,26 @@ impl Mirror {
         Ok(objects)
     }
 
-    /// Fetches those files of a dataset that are not in the mirror yet.
-    pub(super) fn fetch(&self, manifest: &Manifest, files: &[&FileEntry], folder: &Path) -> Result<()> {
-        let missing = files.iter().filter(|file| {
-            let here = fs::symlink_metadata(folder.join(&file.name));
-            !here.is_ok_and(|meta| meta.is_file() && meta.len() == file.bytes)
-        });
+    /// Fetches those files of a dataset that are not in the mirror, or not as they were fetched: `checked` hashes one
+    /// when this process has not done so yet.
+    pub(super) fn fetch(
+        &self,
+        manifest: &Manifest,
+        files: &[&FileEntry],
+        folder: &Path,
+        checked: &Checked,
+    ) -> Result<()> {
+        let missing: Vec<&&FileEntry> = files
+            .par_iter()
+            .filter(|file| {
+                let here = folder.join(&file.name);
+                let whole =
+                    fs::symlink_metadata(&here).is_ok_and(|meta| meta.is_file() && meta.len() == file.bytes);
+                !(whole && checked.is(&here, file.blake3))
+            })
+            .collect();
         let fetches: Vec<Fetch> = missing
+            .into_iter()
             .map(|file| Fetch {
                 key: format!("{}/{}", files_key(manifest), file.name),
                 to: folder.join(&file.name),
@@ -121,7 +157,9 @@ impl Mirror {
         if fetches.is_empty() {
             return Ok(());
         }
-        self.bucket.fetch(&fetches, &|_, _| {}).map(|_| ())
+        self.bucket
+            .fetch(&fetches, &Meter::default(), &|fetch, arrival| checked.add(&fetch.to, arrival.blake3))
+            .map(|_| ())
     }
 
     /// The names of all objects that lie with a dataset; those of another attempt at it with their folder.
@@ -145,7 +183,8 @@ impl Mirror {
         let to = aside.path().join("file");
         let wanted = Wanted::Version { bytes: file.bytes, etag: None };
         let key = format!("{}/{}", files_key(manifest), file.name);
-        let arrivals = self.bucket.fetch(&[Fetch { key, to: to.clone(), wanted }], &|_, _| {})?;
+        let arrivals =
+            self.bucket.fetch(&[Fetch { key, to: to.clone(), wanted }], &Meter::default(), &|_, _| {})?;
         let (blake3, sha256) =
             arrivals.first().map(|one| (one.blake3, one.sha256)).expect("one for each fetch");
         if (blake3, sha256) == (file.blake3, file.sha256) {

@@ -16,10 +16,12 @@
 //! last and only if none is there: see `mirror`.
 
 pub mod build;
+mod checked;
 pub mod dataset;
 pub mod gc;
 pub mod lease;
 mod mirror;
+mod names;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -29,10 +31,15 @@ use std::path::{Path, PathBuf};
 use finch_core::manifest::FileEntry;
 use finch_core::shard::sync_folder;
 use finch_core::{Digest, manifest};
+use rayon::prelude::*;
+
+use checked::Checked;
 
 pub use build::{BuildRecord, Decision, ReadingRecord, StageRecord, TrainingRecord};
 pub use dataset::{Dataset, Draft};
 use mirror::Mirror;
+pub(crate) use names::is_artifact;
+use names::suspicious_name;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -47,12 +54,15 @@ type Sizes = Box<dyn Fn(&str) -> std::io::Result<u64> + Send + Sync>;
 pub struct Store {
     root: PathBuf,
     mirror: Option<Mirror>,
+    checked: Checked,
+    /// Whether files are hashed before they are read: their rows become other datasets.
+    careful: bool,
 }
 
 impl Store {
     /// A store for building; its folders are created.
     pub fn create(place: &Place, interrupt: &Interrupt) -> Result<Self> {
-        let store = Self::peek(place, interrupt)?;
+        let store = Self { careful: true, ..Self::peek(place, interrupt)? };
         if let Some(mirror) = &store.mirror {
             mirror.mark()?;
         }
@@ -102,10 +112,14 @@ impl Store {
     /// A store that may not exist yet; nothing is created.
     pub fn peek(place: &Place, interrupt: &Interrupt) -> Result<Self> {
         Ok(match place {
-            Place::Local(root) => Self { root: root.clone(), mirror: None },
+            Place::Local(root) => {
+                Self { root: root.clone(), mirror: None, checked: Checked::default(), careful: false }
+            }
             Place::Remote(address) => Self {
                 root: Mirror::folder(address)?,
-                mirror: Some(Mirror { bucket: Bucket::new(address, interrupt)? }),
+                mirror: Some(Mirror::new(Bucket::new(address, interrupt)?)),
+                checked: Checked::default(),
+                careful: false,
             },
         })
     }
@@ -130,43 +144,59 @@ impl Store {
 
     /// A dataset, if it is there; a corrupt manifest is an error and never a dataset that is absent.
     pub fn dataset(&self, fingerprint: Digest) -> Result<Option<Dataset>> {
-        let Some((text, path)) = self.manifest_text(fingerprint)? else { return Ok(None) };
-        let manifest: manifest::Manifest = serde_json::from_slice(&text)
-            .map_err(|source| finch_core::Error::Manifest { path: path.clone(), source })?;
+        match self.manifest_text(fingerprint)? {
+            Some(text) => self.understood(fingerprint, &text).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A dataset of which this is the manifest.
+    fn understood(&self, fingerprint: Digest, text: &[u8]) -> Result<Dataset> {
+        let path = self.manifest_path(fingerprint);
+        let bad = |reason: String| Error::Store {
+            reason,
+            code: Code::BadManifest,
+            hint: Some("`finch run SPEC --force STAGE` makes the stage's dataset anew".to_owned()),
+        };
+        let manifest: manifest::Manifest = serde_json::from_slice(text)
+            .map_err(|error| bad(format!("manifest `{}` is corrupt: {error}", path.display())))?;
         if manifest.version != manifest::VERSION || manifest.fingerprint != fingerprint {
-            return Err(Error::Store {
-                reason: format!("manifest `{}` is of another version or another dataset", path.display()),
-                code: Code::BadManifest,
-                hint: None,
-            });
+            return Err(bad(format!(
+                "manifest `{}` is of another version or another dataset",
+                path.display()
+            )));
         }
         if let Some(name) = suspicious_name(&manifest) {
-            return Err(Error::Store {
-                reason: format!(
-                    "manifest `{}` names the file or table `{}`, which no stage writes",
-                    path.display(),
-                    name.escape_debug()
-                ),
-                code: Code::BadManifest,
-                hint: None,
-            });
+            return Err(bad(format!(
+                "manifest `{}` names the file or table `{}`, which no stage writes",
+                path.display(),
+                name.escape_debug()
+            )));
         }
         if let Some(mirror) = &self.mirror {
             // Only now: what is no manifest has no place in the mirror.
-            mirror.keep(&self.folder(fingerprint), &text, &self.tmp()?)?;
+            mirror.keep(&self.folder(fingerprint), text, &self.tmp()?)?;
+            mirror.note(fingerprint, text);
         }
-        Ok(Some(Dataset { store: self.clone(), manifest }))
+        Ok(Dataset { store: self.clone(), manifest })
     }
 
-    /// The bytes of a dataset's manifest, and where they lie, for people.
-    fn manifest_text(&self, fingerprint: Digest) -> Result<Option<(Vec<u8>, PathBuf)>> {
-        if let Some(mirror) = &self.mirror {
-            let path = PathBuf::from(mirror.bucket.place(&mirror::manifest_key(fingerprint)));
-            return Ok(mirror.manifest(fingerprint)?.map(|text| (text, path)));
+    /// Where a manifest lies, for people.
+    fn manifest_path(&self, fingerprint: Digest) -> PathBuf {
+        match &self.mirror {
+            Some(mirror) => PathBuf::from(mirror.bucket.place(&mirror::manifest_key(fingerprint))),
+            None => self.folder(fingerprint).join("manifest.json"),
         }
-        let path = self.folder(fingerprint).join("manifest.json");
+    }
+
+    /// The bytes of a dataset's manifest.
+    fn manifest_text(&self, fingerprint: Digest) -> Result<Option<Vec<u8>>> {
+        if let Some(mirror) = &self.mirror {
+            return mirror.manifest(fingerprint);
+        }
+        let path = self.manifest_path(fingerprint);
         match fs::read(&path) {
-            Ok(text) => Ok(Some((text, path))),
+            Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", path)(error)),
         }
@@ -174,8 +204,9 @@ impl Store {
 
     /// The digest of a dataset's manifest file, for the build record.
     pub fn manifest_digest(&self, fingerprint: Digest) -> Result<Digest> {
-        match self.manifest_text(fingerprint)? {
-            Some((text, _)) => Ok(Digest::of_bytes(&text)),
+        let seen = self.mirror.as_ref().and_then(|mirror| mirror.seen(fingerprint));
+        match seen.map_or_else(|| self.manifest_text(fingerprint), |text| Ok(Some(text)))? {
+            Some(text) => Ok(Digest::of_bytes(&text)),
             None => Err(self.absent(fingerprint)),
         }
     }
@@ -194,7 +225,15 @@ impl Store {
 
     /// A dataset that a build record names, and that must therefore be there.
     pub fn expect(&self, fingerprint: Digest) -> Result<Dataset> {
-        self.dataset(fingerprint)?.ok_or_else(|| self.absent(fingerprint))
+        self.held(fingerprint)?.ok_or_else(|| self.absent(fingerprint))
+    }
+
+    /// A dataset, if it is there or was a moment ago: what this process saw of a bucket is not asked for again.
+    pub fn held(&self, fingerprint: Digest) -> Result<Option<Dataset>> {
+        match self.mirror.as_ref().and_then(|mirror| mirror.seen(fingerprint)) {
+            Some(text) => self.understood(fingerprint, &text).map(Some),
+            None => self.dataset(fingerprint),
+        }
     }
 
     fn absent(&self, fingerprint: Digest) -> Error {
@@ -251,11 +290,39 @@ impl Store {
 
     /// Own files of a dataset, here: those that a bucket holds are fetched.
     fn bring(&self, manifest: &manifest::Manifest, files: &[&FileEntry]) -> Result<PathBuf> {
-        let folder = self.folder(manifest.fingerprint);
-        if let Some(mirror) = &self.mirror {
-            mirror.fetch(manifest, files, &folder)?;
+        match &self.mirror {
+            Some(mirror) => {
+                let folder = self.folder(manifest.fingerprint);
+                mirror.fetch(manifest, files, &folder, &self.checked)?;
+                Ok(folder)
+            }
+            None => self.sound(manifest.fingerprint, files),
+        }
+    }
+
+    /// The folder of a dataset of a local store, whose files are hashed where that matters.
+    fn sound(&self, fingerprint: Digest, files: &[&FileEntry]) -> Result<PathBuf> {
+        let folder = self.folder(fingerprint);
+        let is_wrong = |file: &&&FileEntry| !self.checked.is(&folder.join(&file.name), file.blake3);
+        if self.careful
+            && let Some(file) = files.par_iter().find_first(is_wrong)
+        {
+            let path = folder.join(&file.name);
+            let hint = "`finch verify` names everything that is damaged; `finch run SPEC --force STAGE` replaces a \
+                        stage's damaged files";
+            return Err(Error::Store {
+                reason: format!("`{}` is damaged: it is not what the manifest says", path.display()),
+                code: Code::Damaged,
+                hint: Some(hint.to_owned()),
+            });
         }
         Ok(folder)
+    }
+
+    /// Notes that a dataset's files are what its manifest says: they were hashed as they were written.
+    fn note(&self, manifest: &manifest::Manifest) {
+        let folder = self.folder(manifest.fingerprint);
+        manifest.own_files().for_each(|file| self.checked.add(&folder.join(&file.name), file.blake3));
     }
 
     /// The fingerprints of all datasets, sorted. Folders that are not named by a digest are not datasets.
@@ -329,6 +396,7 @@ impl Store {
             fs::rename(staging, &target).map_err(Error::io("publish to", &target))?;
         }
         sync_folder(&self.root.join("datasets"))?;
+        self.note(manifest);
         Ok(Dataset { store: self.clone(), manifest: manifest.clone() })
     }
 
@@ -349,11 +417,13 @@ impl Store {
             }
             return Ok(there);
         }
+        mirror.note(manifest.fingerprint, text);
         // Another process of this machine may have brought it here already, and be reading it.
         if !fs::read(target.join("manifest.json")).is_ok_and(|here| here == text) {
             mirror::discard(&target, &self.tmp()?)?;
-            if fs::rename(staging, &target).is_err() {
-                mirror.keep(&target, text, &self.tmp()?)?;
+            match fs::rename(staging, &target) {
+                Ok(()) => self.note(manifest),
+                Err(_) => mirror.keep(&target, text, &self.tmp()?)?,
             }
         }
         Ok(Dataset { store: self.clone(), manifest: manifest.clone() })
@@ -399,75 +469,9 @@ pub(crate) fn host() -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect()
 }
 
-/// A table or file name that finch itself would not write: a manifest is a file that anybody may have edited, and
-/// names in it become paths.
-fn suspicious_name(manifest: &manifest::Manifest) -> Option<&str> {
-    let plain = |name: &str| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-    };
-    for (table, entry) in &manifest.tables {
-        if !plain(table) {
-            return Some(table);
-        }
-        for (n, file) in entry.files.iter().enumerate() {
-            if file.name != format!("{table}/{table}-{n:05}.parquet") {
-                return Some(&file.name);
-            }
-        }
-    }
-    manifest.artifacts.iter().map(|file| file.name.as_str()).find(|name| !is_artifact(name))
-}
-
-/// Whether finch would write an artifact of this name: a file of the dataset's folder, or of a model's below it.
-pub(crate) fn is_artifact(name: &str) -> bool {
-    let (stem_signs, file) = match name.strip_prefix("model/") {
-        Some(file) => ("_-", file),
-        None => ("_", name),
-    };
-    let plain = |part: &str, signs: &str| {
-        !part.is_empty()
-            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || signs.contains(c))
-    };
-    file.split_once('.').is_some_and(|(stem, extension)| plain(stem, stem_signs) && plain(extension, "_"))
-}
-
 /// Writes a file whole and syncs it.
 pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let mut file = fs::File::create(path).map_err(Error::io("create", path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn artifacts_lie_in_the_dataset_or_in_its_model() {
-        for good in
-            ["tokenizer.json", "model/model.safetensors", "model/tokenizer_config.json", "model/m-1.bin"]
-        {
-            assert!(is_artifact(good), "{good}");
-        }
-        for bad in [
-            "",
-            "x",
-            "../x.json",
-            "/x.json",
-            "model/",
-            "model/x",
-            "model/../x.json",
-            "model/a/b.json",
-            "model//x.json",
-            "other/x.json",
-            "model/.json",
-            "model/x.",
-            "a-b.json",
-            "model/X.json",
-            "model/x.a.b",
-            "model/..",
-        ] {
-            assert!(!is_artifact(bad), "{bad}");
-        }
-    }
 }

@@ -129,7 +129,7 @@ fn check_manifest(store: &Store, manifest: &Manifest, place: &str, report: &mut 
             find(format!("table `{name}`: its files' rows do not add up to {}", table.rows));
         }
         let Some(from) = table.from else { continue };
-        let holder = store.dataset(from).ok().flatten();
+        let holder = store.held(from).ok().flatten();
         let same = |held: &Table| held.rows_digest == table.rows_digest && held.files == table.files;
         match holder.as_ref().map(|dataset| dataset.table(name)) {
             Some(Some(held)) if same(held) => {}
@@ -166,7 +166,7 @@ fn check_build(store: &Store, path: &Path, report: &mut Report) {
 
 /// Checks that a stage's dataset was made from what the build names as the stage's inputs.
 fn check_inputs(store: &Store, build: &BuildRecord, stage: &StageRecord, find: &mut impl FnMut(String)) {
-    let Ok(Some(dataset)) = store.dataset(stage.fingerprint) else { return };
+    let Ok(Some(dataset)) = store.held(stage.fingerprint) else { return };
     for (n, input) in stage.inputs.iter().enumerate() {
         let role = if stage.kind == "sql" { format!("input.{input}") } else { format!("input.{n}") };
         let Some(parent) = build.stage(input) else {
@@ -174,7 +174,7 @@ fn check_inputs(store: &Store, build: &BuildRecord, stage: &StageRecord, find: &
             continue;
         };
         // A missing or corrupt one is named with its own stage.
-        let Ok(Some(parent)) = store.dataset(parent.fingerprint) else { continue };
+        let Ok(Some(parent)) = store.held(parent.fingerprint) else { continue };
         if dataset.manifest.inputs.get(&role) != Some(&parent.manifest.content()) {
             find(format!("stage `{}`: its dataset was made from other rows of `{input}`", stage.name));
         }

@@ -28,13 +28,13 @@ def unclear(code: int, text: str) -> list[str]:
         found.append(f"it ended with {code}, which is no exit code for an error")
     if "panicked" in text:
         found.append("it panicked")
-    if not re.search(r"^error F\d{4}$", text, re.M):
+    if not re.search(r'"code":"F\d{4}"', text):
         found.append("its error has no code")
     if not re.search(r"File too large|No space left", text):
         found.append("it does not say that there was no room")
     if not re.search(r"`/[^`]+`", text):
         found.append("it names no file")
-    if "help: " not in text:
+    if '"hint":"' not in text:
         found.append("it does not say what to do")
     return found
 

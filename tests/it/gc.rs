@@ -84,7 +84,7 @@ fn what_no_kept_build_needs_is_removed_and_the_rest_is_whole() {
     kept.sort();
     assert_eq!(names(&project, "datasets"), kept);
     assert_eq!(fingerprints(&project), before[1..]);
-    assert!(names(&project, "tmp").is_empty() && names(&project, "leases").is_empty());
+    assert_eq!((names(&project, "tmp"), names(&project, "leases")), (vec![], vec![]));
     project.finch(&["verify", "--store", "store"]).ok();
     // Nothing that is kept runs again, and what was removed can be made again.
     let again = project.run().ok().out;
@@ -291,6 +291,6 @@ fn a_removal_that_is_killed_leaves_a_whole_store() {
     gc(&project, &["--keep", "1", "--grace", "0s"]);
     assert_eq!(names(&project, "datasets").len(), 2, "logs and labels of the last build");
     assert_eq!(names(&project, "builds").len(), 1);
-    assert!(names(&project, "tmp").is_empty() && names(&project, "leases").is_empty());
+    assert_eq!((names(&project, "tmp"), names(&project, "leases")), (vec![], vec![]));
     assert!(names(&project, "datasets").contains(&whole[0]), "the logs were never removed");
 }

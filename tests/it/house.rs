@@ -47,6 +47,13 @@ fn boundaries_between_modules_hold() {
         if !inside(path, "src/sql") {
             assert!(!text.contains("datafusion::"), "{} names DataFusion; only sql/ may", path.display());
         }
+        if !inside(path, "src/remote") {
+            assert!(
+                !text.contains("object_store::"),
+                "{} names object_store; only remote/ may",
+                path.display()
+            );
+        }
         if !inside(path, "src/cli") {
             assert!(!text.contains("miette"), "{} renders errors; only cli/ may", path.display());
         }

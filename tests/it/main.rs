@@ -21,6 +21,8 @@ mod query;
 mod real_logs;
 mod regressions;
 mod remote;
+mod remote_errors;
+mod remote_sources;
 #[path = "../s3/server.rs"]
 mod s3;
 mod schemas;

@@ -347,6 +347,51 @@ fn a_quotation_mark_in_a_column_of_a_query_is_no_mistake() {
     );
     project.write("spec.toml", spec);
     project.run().ok();
-    let rows = project.rows("SELECT * FROM mine");
+    let rows = project.rows("SELECT * FROM mine.rows");
     assert!(rows[0].get("a\"b").is_some(), "{rows:?}");
+}
+
+#[test]
+fn a_shard_that_was_replaced_feeds_no_other_dataset() {
+    let project = small();
+    project.run().ok();
+    let shard = project.files("transitions").remove(0);
+    let good = fs::read(&shard).expect("read");
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&shard, bad).expect("write");
+    // Labels are made anew from it; what only reuses it looks at sizes.
+    let stage = "\n[stages.mine]\nkind = \"sql\"\ninputs = [\"labelled\"]\nquery = 'SELECT count(*) AS n FROM labelled.transitions'\n";
+    project.write("spec.toml", format!("{LABEL}{stage}"));
+    project.run().fails(1, &["F0503", "transitions-00000.parquet", "not what the manifest says", "--force"]);
+    project.finch(&["run", "spec.toml", "--force", "labelled"]).ok();
+    assert_eq!(fs::read(&shard).expect("read"), good);
+    project.finch(&["verify", "--store", "store"]).ok();
+}
+
+#[test]
+fn a_corrupt_manifest_gives_way_to_force() {
+    let project = small();
+    project.run().ok();
+    let before = digests(&project.path("store"));
+    let shard = project.files("transitions").remove(0);
+    let manifest = shard.parent().and_then(std::path::Path::parent).expect("a dataset").join("manifest.json");
+    let good = fs::read(&manifest).expect("read");
+    fs::write(&manifest, &good[..good.len() / 2]).expect("write");
+    project.run().fails(1, &["F0502", "manifest.json", "--force"]);
+    project.finch(&["run", "spec.toml", "--force", "labelled"]).ok();
+    assert_eq!(digests(&project.path("store")), before);
+    project.finch(&["verify", "--store", "store"]).ok();
+}
+
+#[test]
+fn a_failure_is_an_event_for_readers_of_json() {
+    let project = Project::new(LABEL);
+    project.write("logs/run/checkpoints/checkpoint_10/programs/a.json", "{");
+    let output = project.finch(&["run", "spec.toml", "--log-json"]);
+    assert_ne!(output.code, 0);
+    let last: serde_json::Value =
+        output.err.lines().map(|line| serde_json::from_str(line).expect(line)).next_back().expect("an event");
+    assert_eq!((&last["event"], &last["exit"]), (&json!("failed"), &json!(output.code)));
+    assert!(last["code"].as_str().is_some_and(|code| code.starts_with("F0")), "{last}");
 }

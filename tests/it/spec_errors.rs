@@ -50,8 +50,8 @@ fn keys_types_and_words() {
     check("[\"logs\"]", "[3]", "6:12", "F0103", &["a source must be a path"]);
     check("[\"logs\"]", "[]", "6:11", "F0106", &["`sources` is empty"]);
     check("[\"logs\"]", "[{ pth = \"logs\" }]", "6:14", "F0102", &["did you mean `path`?"]);
-    check("[\"logs\"]", "[\"s3://bucket/logs\"]", "6:12", "F0107", &["remote sources"]);
-    check("store = \"store\"", "store = \"s3://b/x\"", "2:9", "F0107", &["`s3://` stores"]);
+    check("[\"logs\"]", "[\"s3://bucket/../logs\"]", "6:12", "F0106", &["an address must not"]);
+    check("store = \"store\"", "store = \"https://b/x\"", "2:9", "F0106", &["a folder or a bucket"]);
     check("store = \"store\"", "", "1:1", "F0104", &["`pipeline` of the spec lacks the key `store`"]);
     check("store = \"store\"", "store = \"store\"\nseed = -1", "3:8", "F0106", &["`seed`"]);
     check("store = \"store\"", "store = \"store\"\nsample = 1.5", "3:10", "F0106", &["between 0 and 1"]);

@@ -111,8 +111,7 @@ pub(super) fn all(bucket: &Bucket, root: &Path, now: SystemTime) -> Result<Vec<F
 }
 
 fn is_live(object: &Object, now: SystemTime) -> bool {
-    // One that was written in the future is fresh.
-    now.duration_since(object.modified).map_or(true, |age| age < STALE)
+    super::is_fresh(object.modified, now, STALE)
 }
 
 fn look(object: &Object, text: &[u8], root: &Path, now: SystemTime) -> Found {
