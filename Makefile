@@ -7,6 +7,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # Everything, training included. One selection for every command: another one would compile dependencies again.
 ALL := --workspace --features finch-train/torch --locked
+# Programs beside tests: with the examples, so that dependencies have the features that the tests give them.
+BUILT := $(ALL) --bins --examples
 
 .PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs faults azurite bench
 
@@ -41,13 +43,13 @@ docs: libtorch
 
 # Other programs read what finch wrote.
 peers: libtorch
-	$(CARGO) build $(ALL) --profile $(PROFILE)
+	$(CARGO) build $(BUILT) --profile $(PROFILE)
 	python3 tests/peers/check.py $(TARGET)/$(PROFILE)/finch
 
 # transformers and datasets read the trained model and its packs. They need 5 GB, so they are installed only when
 # this is called (into build/peers-torch, once).
 peers-torch: libtorch
-	$(CARGO) build $(ALL) --profile $(PROFILE)
+	$(CARGO) build $(BUILT) --profile $(PROFILE)
 	python3 tests/peers/check_model.py $(TARGET)/$(PROFILE)/finch
 	if [ -d build/peers-parity ]; then FINCH_PARITY=$(CURDIR)/build/peers-parity \
 	  $(CARGO) test $(ALL) --profile $(PROFILE) --bin finch-train-torch -- --ignored --nocapture; fi
@@ -55,21 +57,19 @@ peers-torch: libtorch
 # Kills builds at 200 moments, trainings at 10, and the server of stores in a bucket, and lets the disk run full; the
 # tests do a small part of it.
 faults: libtorch
-	$(CARGO) build --release $(ALL)
+	$(CARGO) build --release $(BUILT)
 	python3 tests/faults/kill.py --finch $(TARGET)/release/finch --kills $(or $(KILLS),200) --train-kills $(or $(TRAIN_KILLS),10)
 	python3 tests/faults/full.py --finch $(TARGET)/release/finch
-	$(CARGO) build --release $(ALL) --example s3-server
 	python3 tests/faults/far.py --finch $(TARGET)/release/finch --server $(TARGET)/release/examples/s3-server --rounds $(or $(ROUNDS),20)
 
 # A store and sources in Azure's emulator, which npm installs into build/azurite.
 azurite: libtorch
-	$(CARGO) build $(ALL) --profile $(PROFILE)
+	$(CARGO) build $(BUILT) --profile $(PROFILE)
 	python3 tests/remote/azurite.py --finch $(TARGET)/$(PROFILE)/finch
 
 # What finch takes to find nothing to do, to hash, and in memory; needs 12 GB of disk. Figures, not tests.
 bench: libtorch
-	$(CARGO) build --release $(ALL)
-	$(CARGO) build --release $(ALL) --example generate
+	$(CARGO) build --release $(BUILT)
 	if ! command -v b3sum >/dev/null && [ ! -x build/b3sum/bin/b3sum ]; then \
 	  $(CARGO) install b3sum --locked --root build/b3sum --target-dir build/b3sum/target || true; fi
 	for bench in noop hash memory; do echo; echo "== $$bench"; python3 benches/$$bench.py \
