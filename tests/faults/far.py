@@ -163,7 +163,8 @@ def main() -> int:
     finally:
         server.kill()
     table(["round", "server kills", "finch kills", "as it should be"], rows)
-    if found.rounds > 1 and not (sum(row[1] for row in rows) and sum(row[2] for row in rows)):
+    # Two rounds of short builds may end before finch is to be killed.
+    if (found.rounds > 1 and not sum(row[1] for row in rows)) or (found.rounds > 9 and not sum(row[2] for row in rows)):
         print("FAILED nothing was killed: the builds are too short for this harness")
         failures += 1
     print(f"{len(rows)} rounds; {failures} failures")
