@@ -84,7 +84,10 @@ fn what_no_kept_build_needs_is_removed_and_the_rest_is_whole() {
     kept.sort();
     assert_eq!(names(&project, "datasets"), kept);
     assert_eq!(fingerprints(&project), before[1..]);
-    assert_eq!((names(&project, "tmp"), names(&project, "leases")), (vec![], vec![]));
+    assert_eq!(names(&project, "tmp"), Vec::<String>::new());
+    // A lease that was being written when its owner was killed has no name yet, and counts for nothing.
+    let leases = names(&project, "leases").into_iter().filter(|name| name.ends_with(".lease"));
+    assert_eq!(leases.collect::<Vec<_>>(), Vec::<String>::new());
     project.finch(&["verify", "--store", "store"]).ok();
     // Nothing that is kept runs again, and what was removed can be made again.
     let again = project.run().ok().out;
@@ -291,6 +294,9 @@ fn a_removal_that_is_killed_leaves_a_whole_store() {
     gc(&project, &["--keep", "1", "--grace", "0s"]);
     assert_eq!(names(&project, "datasets").len(), 2, "logs and labels of the last build");
     assert_eq!(names(&project, "builds").len(), 1);
-    assert_eq!((names(&project, "tmp"), names(&project, "leases")), (vec![], vec![]));
+    assert_eq!(names(&project, "tmp"), Vec::<String>::new());
+    // A lease that was being written when its owner was killed has no name yet, and counts for nothing.
+    let leases = names(&project, "leases").into_iter().filter(|name| name.ends_with(".lease"));
+    assert_eq!(leases.collect::<Vec<_>>(), Vec::<String>::new());
     assert!(names(&project, "datasets").contains(&whole[0]), "the logs were never removed");
 }
