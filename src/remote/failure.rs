@@ -64,7 +64,7 @@ where
 {
     let mut tries = Tries::new(patience);
     loop {
-        match answered(attempt()).await {
+        match attempt().await {
             Err(failure) if tries.again(&failure).await => {}
             ended => return ended,
         }
@@ -103,6 +103,11 @@ fn is_refusal(text: &str) -> bool {
     })
 }
 
+/// Whether it is the bucket that is not there, and not an object.
+pub(super) fn is_bucket_gone(text: &str) -> bool {
+    text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
+}
+
 /// Why nobody can be spoken to: what the environment says does not do.
 pub(super) fn unusable(place: &str, failure: &Failure) -> Error {
     let reason = format!("cannot reach `{place}`: {}", words(failure));
@@ -118,7 +123,7 @@ fn is_denial(text: &str) -> bool {
 pub(super) fn explained(action: &str, place: &str, failure: &Failure) -> Error {
     let said = words(failure);
     let (reason, code, hint) = match failure {
-        _ if said.contains("NoSuchBucket") || said.contains("ContainerNotFound") => (
+        _ if is_bucket_gone(&said) => (
             format!("cannot {action} `{place}`: there is no such bucket"),
             Code::Remote,
             Some("make it, or mend its name; finch makes no buckets".to_owned()),

@@ -113,7 +113,9 @@ impl Bucket {
         self.wait("read", key, || async {
             match self.objects.get(&at).await {
                 Ok(found) => Ok(Some(found.bytes().await?.to_vec())),
-                Err(Failure::NotFound { source, .. }) if !is_bucket_gone(&*source) => Ok(None),
+                Err(Failure::NotFound { source, .. }) if !failure::is_bucket_gone(&source.to_string()) => {
+                    Ok(None)
+                }
                 Err(failure) => Err(failure),
             }
         })
@@ -238,7 +240,8 @@ impl Bucket {
         F: Fn() -> Done,
         Done: Future<Output = Result<T, Failure>>,
     {
-        self.watched(failure::persistently(self.patience, attempt))?
+        // Small things: a whole upload may take longer than any answer.
+        self.watched(failure::persistently(self.patience, || failure::answered(attempt())))?
             .map_err(|failure| failure::explained(action, &self.place(key), &failure))
     }
 
@@ -273,11 +276,6 @@ pub fn cache() -> Result<PathBuf> {
 
 fn conflict() -> Failure {
     Failure::Generic { store: "remote", source: "another request for it was under way".into() }
-}
-
-fn is_bucket_gone(source: &(dyn std::error::Error + 'static)) -> bool {
-    let text = source.to_string();
-    text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
 }
 
 fn object(prefix: &Key, meta: ObjectMeta) -> Object {
