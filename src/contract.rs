@@ -119,6 +119,7 @@ fn data_type(word: &str) -> Option<DataType> {
         "int" => DataType::Int64,
         "float" => DataType::Float64,
         "bool" => DataType::Boolean,
+        "bytes" => DataType::Binary,
         "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         "list<text>" => list(DataType::Utf8),
         "list<int32>" => list(DataType::Int32),

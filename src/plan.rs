@@ -18,6 +18,7 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ingest::Discovery;
+use crate::ingest::discover::Unpacking;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::remote::{self, Place};
@@ -65,7 +66,11 @@ impl<'a> Prepared<'a> {
             match &stage.config {
                 Config::Ingest(config) => {
                     let paths = located(&stage.name, config, progress, interrupt)?;
-                    let found = Discovery::of(config, &paths, Some(&cache))?;
+                    let archives = remote::cache()?.join("archives");
+                    let interrupted = || interrupt.asked().is_some();
+                    let unpacking = Unpacking { folder: &archives, interrupted: &interrupted };
+                    let found = Discovery::of(config, &paths, Some(&cache), &unpacking)?;
+                    interrupt.check()?;
                     check::recognised(pipeline, config, &found)?;
                     discoveries.insert(index, found);
                 }

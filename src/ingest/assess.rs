@@ -96,18 +96,26 @@ pub fn failure(metrics: &Map<String, Value>, correct: Option<bool>, error: &str)
     if correct != Some(false) && !by_flag && !only_failure_keys && !timed_out && said.is_none() {
         return None;
     }
-    let text = format!("{}\n{error}", said.unwrap_or("")).to_lowercase();
-    let speaks = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let said_timeout = said.is_some_and(|said| said.to_lowercase().contains("timeout"));
-    Some(if timed_out || said_timeout || speaks(&TIMEOUT_WORDS) {
-        Failure::Timeout
+    if timed_out || said_timeout {
+        return Some(Failure::Timeout);
+    }
+    let text = format!("{}\n{error}", said.unwrap_or(""));
+    let otherwise = if said.is_some() || only_failure_keys { Failure::Error } else { Failure::Rejected };
+    Some(reason(&text).unwrap_or(otherwise))
+}
+
+/// Why an evaluation failed, by what it printed; nothing where that speaks of no error.
+pub fn reason(text: &str) -> Option<Failure> {
+    let text = text.to_lowercase();
+    let speaks = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if speaks(&TIMEOUT_WORDS) {
+        Some(Failure::Timeout)
     } else if speaks(&INFRASTRUCTURE_WORDS) {
-        Failure::Infrastructure
-    } else if said.is_some() || only_failure_keys || text.contains("traceback") || text.contains("error") {
-        Failure::Error
+        Some(Failure::Infrastructure)
     } else {
-        Failure::Rejected
-    })
+        (text.contains("traceback") || text.contains("error")).then_some(Failure::Error)
+    }
 }
 
 /// The score under an objective; `None` when it is absent or not finite.

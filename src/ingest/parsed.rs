@@ -19,7 +19,8 @@ use finch_core::{Digest, Kind, digest};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::discover::{Format, LogFile};
+use super::discover::LogFile;
+use super::format::Format;
 use super::record::FileLog;
 use super::scratch::{LOGS, PROGRAMS, Scratch, TEXTS};
 use crate::error::{Error, Result};
@@ -61,6 +62,7 @@ pub struct Found {
 pub fn key(file: &LogFile, version: u32) -> Option<Digest> {
     let digest = file.digest.filter(|_| file.format != Format::Foreign)?;
     let fields = Kind::Unit.fields().text("parsed").int(u64::from(version)).text(file.format.word());
+    let fields = file.mapping.iter().fold(fields, |fields, mapping| fields.digest(mapping.digest));
     Some(fields.digest(digest).finish())
 }
 
@@ -185,6 +187,10 @@ fn look(
             *read += 1;
             let whole = logs.entry(row.key).or_default();
             whole.records.extend(log.records);
+            whole.attempts.extend(log.attempts);
+            if row.part == 0 {
+                whole.about = log.about;
+            }
             whole.quarantined.extend(log.quarantined);
             whole.replaced += log.replaced;
         }

@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
-use finch_core::{Digest, Kind, answer};
+use finch_core::replay::How;
+use finch_core::{Digest, Kind};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::assess::Failure;
-use super::discover::LogFile;
+use super::{LogFile, json, pickle};
+use crate::catalog::Direction;
 use crate::code::Code;
 use crate::error::{Error, Result};
 
 /// A program as a record refers to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProgramRef {
     /// Digest of the canonical text.
     pub id: Digest,
@@ -20,8 +22,28 @@ pub struct ProgramRef {
     pub raw: Digest,
 }
 
-/// How an answer edits a program: one of [`answer::OPERATORS`].
+/// How a step was made: as [`finch_core::replay::Edit`] names it, or a crossover.
 pub type Operator = &'static str;
+
+/// Whether an answer, applied to a parent, gives the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// The program that it was applied to; none where it gives the same for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Digest>,
+    /// The way that gives the child.
+    #[serde(with = "how")]
+    pub exact: Option<How>,
+    /// The answer holds marker-like text that is no block.
+    pub marker_like: bool,
+}
+
+impl Replayed {
+    /// Whether it says something of a parent.
+    pub fn is_of(&self, parent: Option<Digest>) -> bool {
+        self.parent.is_none() || self.parent == parent
+    }
+}
 
 /// One mention of a candidate. Serialized, it is what [`super::parsed`] keeps: all but where the file lies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,6 +91,12 @@ pub struct Record {
     /// How the answer edits the parent, by content.
     #[serde(deserialize_with = "operator")]
     pub operator: Option<Operator>,
+    /// Whether the answer makes the program, where the record has all that is needed to see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<Replayed>,
+    /// True when the program was not logged, and was made from the answer and the program that its prompt shows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebuilt: bool,
     /// The model that answered.
     pub model: Option<String>,
     /// Its temperature.
@@ -83,6 +111,24 @@ pub struct Record {
     pub cost: Option<f64>,
     /// Other candidates that the prompt showed.
     pub inspirations: Vec<String>,
+    /// Candidates that may be its parents, where the scaffold names none: the population that it was made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pool: Vec<String>,
+    /// The direction of its score, where the log says it of each candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// The run that the log itself names; ids of one name do not meet those of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The task that the log itself names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// That task's domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The file of the log that it stands in, where a log has several.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub part: u32,
     /// The file, relative to the source entry.
     #[serde(skip)]
     pub source: String,
@@ -90,6 +136,50 @@ pub struct Record {
     pub offset: u64,
     /// Digest of the record's bytes: breaks ties by content, never by path.
     pub digest: Option<Digest>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_first(part: &u32) -> bool {
+    *part == 0
+}
+
+/// A proposal that was never evaluated, or not kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The candidate that it started from.
+    pub parent: Option<String>,
+    /// The run that the log itself names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The scaffold's iteration.
+    pub iteration: Option<i64>,
+    /// Why it was not kept.
+    pub error: Option<String>,
+    /// The answer.
+    pub response: Option<Digest>,
+    /// Scores, where there are any.
+    pub scores: Map<String, Value>,
+    /// The file of the log that it stands in, where a log has several.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub part: u32,
+    /// The file, relative to the source entry.
+    #[serde(skip)]
+    pub source: String,
+    /// Byte offset or row id in it.
+    pub offset: u64,
+    /// Digest of the attempt's bytes.
+    pub digest: Option<Digest>,
+}
+
+/// What a log says of its whole run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The scaffold's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The scaffold's configuration as canonical JSON, without what may be a credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
 }
 
 /// A record that could not be read.
@@ -102,8 +192,14 @@ pub struct Quarantined {
     pub reason: String,
     /// Size of the record.
     pub bytes: u64,
-    /// Its first bytes.
+    /// Its first bytes, as text.
     pub excerpt: String,
+    /// Its bytes, as many as are kept; none for a file that was not read.
+    #[serde(with = "raw_bytes")]
+    pub raw: Vec<u8>,
+    /// The file of the log that it stands in, where a log has several.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub part: u32,
     /// The file, relative to the source entry.
     #[serde(skip)]
     pub source: String,
@@ -113,11 +209,20 @@ pub struct Quarantined {
     pub digest: Digest,
 }
 
-/// Everything that one file yields.
+/// Bytes of a record that quarantine keeps; more of it is found by its place.
+const RAW_BYTES: usize = 1 << 20;
+
+/// Everything that one log yields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileLog {
     /// Mentions of candidates.
     pub records: Vec<Record>,
+    /// Proposals that never became candidates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
+    /// What it says of its run.
+    #[serde(default)]
+    pub about: About,
     /// What could not be read.
     pub quarantined: Vec<Quarantined>,
     /// Characters that were no text and became U+FFFD.
@@ -133,10 +238,36 @@ impl Quarantined {
             reason: reason.into(),
             bytes: bytes.len() as u64,
             excerpt: String::from_utf8_lossy(head).into_owned(),
+            raw: bytes[..bytes.len().min(RAW_BYTES)].to_vec(),
+            part: 0,
             source: file.source.clone(),
             offset,
             digest: Digest::of_bytes(bytes),
         }
+    }
+
+    /// The same, in another file of the log.
+    #[must_use]
+    pub fn in_part(mut self, file: &LogFile, part: u32) -> Self {
+        self.source = file.source_of(part);
+        self.part = part;
+        self
+    }
+
+    /// A quarantined stretch that is no JSON.
+    pub fn not_json(error: &json::JsonError, file: &LogFile, offset: u64, bytes: &[u8]) -> Self {
+        let code = if error.truncated { Code::Truncated } else { Code::NotJson };
+        Self::new(code, error.to_string(), file, offset, bytes)
+    }
+
+    /// A pickle that cannot be decoded.
+    pub fn pickle(error: &pickle::PickleError, file: &LogFile, bytes: &[u8]) -> Self {
+        let code = match error.kind {
+            pickle::PickleErrorKind::Truncated => Code::Truncated,
+            pickle::PickleErrorKind::TooLarge => Code::TooLarge,
+            _ => Code::BadPickle,
+        };
+        Self::new(code, error.to_string(), file, 0, bytes)
     }
 
     /// A quarantined file that was not read, or not to its end.
@@ -146,6 +277,8 @@ impl Quarantined {
             reason: reason.into(),
             bytes: file.bytes,
             excerpt: String::new(),
+            raw: Vec::new(),
+            part: 0,
             source: file.source.clone(),
             offset: 0,
             digest: file.digest.unwrap_or_else(|| Kind::Quarantine.of_text("no content")),
@@ -186,11 +319,43 @@ pub(super) fn micros(seconds: f64) -> Option<i64> {
     (micros.is_finite() && micros.abs() < 9e18).then_some(micros.round() as i64)
 }
 
-/// One of the words that [`answer::operator`] gives.
+/// One of the words for operators.
 fn operator<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Operator>, D::Error> {
     let Some(word) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    let known = answer::OPERATORS.into_iter().find(|known| *known == word);
+    let known = ["diff", "rewrite", "crossover", "unknown"].into_iter().find(|known| *known == word);
     known.map(Some).ok_or_else(|| serde::de::Error::custom(format!("`{word}` is no operator")))
+}
+
+/// Bytes as text, one character a byte, so that what is text stays readable.
+mod raw_bytes {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&bytes.iter().map(|&byte| char::from(byte)).collect::<String>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        text.chars().map(|c| u8::try_from(u32::from(c)).map_err(D::Error::custom)).collect()
+    }
+}
+
+/// Ways by their names.
+mod how {
+    use finch_core::replay::How;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(how: &Option<How>, to: S) -> Result<S::Ok, S::Error> {
+        how.map(How::name).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<How>, D::Error> {
+        let Some(word) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        let known = How::ALL.into_iter().find(|how| how.name() == word);
+        known.map(Some).ok_or_else(|| D::Error::custom(format!("`{word}` is no way to read an answer")))
+    }
 }
 
 /// Numbers by their bits: JSON has no word for those that are none.

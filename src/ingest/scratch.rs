@@ -19,7 +19,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::language::language;
-use super::record::{FileLog, ProgramRef, Quarantined, Record};
+use super::record::{About, Attempt, FileLog, ProgramRef, Quarantined, Record};
 use crate::error::Result;
 
 /// The file of programs.
@@ -104,6 +104,8 @@ impl Scratch {
             let rest = part == 0;
             let part_of = LogPart {
                 records,
+                attempts: if rest { &log.attempts } else { &[] },
+                about: rest.then_some(&log.about),
                 quarantined: if rest { &log.quarantined } else { &[] },
                 replaced: if rest { log.replaced } else { 0 },
             };
@@ -166,6 +168,10 @@ impl Scratch {
 #[derive(serde::Serialize)]
 struct LogPart<'a> {
     records: Vec<&'a Record>,
+    #[serde(skip_serializing_if = "<[Attempt]>::is_empty")]
+    attempts: &'a [Attempt],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<&'a About>,
     quarantined: &'a [Quarantined],
     replaced: u64,
 }

@@ -14,14 +14,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use finch_core::Digest;
+
+use super::format::Format;
+use super::mapping;
+use super::recognise::{Finding, Look};
 use rusqlite::{Connection, OpenFlags, params};
 
 /// A file's times must be older than its hashing by this much, in nanoseconds: the coarsest stamps of file systems are
 /// two seconds apart.
 const REST: i64 = 2_000_000_000;
 
-/// Raised when what is remembered means something else.
-const VERSION: i64 = 1;
+/// Raised when what is remembered means something else: also when other files are found to be logs.
+const VERSION: i64 = 2;
 
 /// What tells a file from one that was written since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +39,48 @@ pub struct Stamp {
 }
 
 /// What is known of a file's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Plain BLAKE3.
     pub digest: Digest,
-    /// Whether it starts like an evolution trace, where somebody looked.
-    pub trace: Option<bool>,
+    /// What it was found to be, in a word; none for what is looked at again.
+    look: Option<String>,
 }
+
+impl Known {
+    /// What was learned of a file.
+    pub fn new(digest: Digest, look: &Look) -> Self {
+        let look = match look {
+            Look::Log(finding) => Some(match &finding.mapping {
+                None => finding.format.word().to_owned(),
+                Some(mapping) => format!("{MAPPED}{}", mapping.digest),
+            }),
+            Look::Foreign => Some(Format::Foreign.word().to_owned()),
+            Look::Archive | Look::Known(_) | Look::Other => None,
+        };
+        Self { digest, look }
+    }
+
+    /// What the file was found to be.
+    pub fn look(&self) -> Option<Look> {
+        let word = self.look.as_deref()?;
+        let (format, mapping) = match word.strip_prefix(MAPPED) {
+            None => (Format::named(word)?, None),
+            Some(digest) => {
+                let known = mapping::built_in().iter().find(|known| known.digest.to_string() == digest)?;
+                (Format::Mapped, Some(known.clone()))
+            }
+        };
+        let evidence = "what an earlier build saw in it".to_owned();
+        Some(match format {
+            Format::Foreign => Look::Foreign,
+            format => Look::Log(Finding { format, mapping, certainty: 1.0, evidence }),
+        })
+    }
+}
+
+/// Before the digest of a mapping.
+const MAPPED: &str = "mapped by ";
 
 /// Digests of files at rest.
 #[derive(Default)]
@@ -90,7 +129,7 @@ impl Stats {
 
     /// What is known of a file, if it is as it was.
     pub fn known(&self, path: &Path, stamp: Stamp) -> Option<Known> {
-        self.known.get(path).filter(|(then, _)| *then == stamp).map(|(_, known)| *known)
+        self.known.get(path).filter(|(then, _)| *then == stamp).map(|(_, known)| known.clone())
     }
 
     /// Remembers a file whose hashing began at `began`, unless it was written about then.
@@ -122,7 +161,7 @@ fn below(database: &Path, root: &Path) -> rusqlite::Result<Vec<(PathBuf, (Stamp,
     let connection = Connection::open_with_flags(database, flags)?;
     check_version(&connection)?;
     let mut query = connection.prepare(
-        "SELECT path, bytes, modified, changed, inode, device, digest, trace FROM files WHERE path >= ?1 AND path < ?2",
+        "SELECT path, bytes, modified, changed, inode, device, digest, look FROM files WHERE path >= ?1 AND path < ?2",
     )?;
     let from = root.as_os_str().as_bytes().to_vec();
     let mut to = from.clone();
@@ -139,7 +178,7 @@ fn below(database: &Path, root: &Path) -> rusqlite::Result<Vec<(PathBuf, (Stamp,
             device: number(5)? as u64,
         };
         let digest = Digest::from_bytes(row.get::<_, [u8; 32]>(6)?);
-        let known = Known { digest, trace: row.get(7)? };
+        let known = Known { digest, look: row.get(7)? };
         Ok((PathBuf::from(std::ffi::OsString::from_vec(path)), (stamp, known)))
     })?;
     rows.collect()
@@ -163,7 +202,7 @@ fn write(database: &Path, new: &[(PathBuf, Stamp, Known)]) -> rusqlite::Result<(
     transaction.execute_batch(
         "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL, \
          changed INTEGER NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL, digest BLOB NOT NULL, \
-         trace INTEGER) WITHOUT ROWID",
+         look TEXT) WITHOUT ROWID",
     )?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     {
@@ -178,7 +217,7 @@ fn write(database: &Path, new: &[(PathBuf, Stamp, Known)]) -> rusqlite::Result<(
                 stamp.inode as i64,
                 stamp.device as i64,
                 known.digest.as_bytes(),
-                known.trace,
+                known.look,
             ])?;
         }
     }
@@ -190,7 +229,7 @@ mod tests {
     use super::*;
 
     fn known() -> Known {
-        Known { digest: Digest::from_bytes([7; 32]), trace: Some(true) }
+        Known { digest: Digest::from_bytes([7; 32]), look: Some("openevolve trace".to_owned()) }
     }
 
     fn stamp(path: &Path) -> Stamp {

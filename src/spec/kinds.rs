@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, did_you_mean};
@@ -11,6 +12,7 @@ use super::stages::{
 };
 use super::{Input, Reader, Stage};
 use crate::code::Code;
+use crate::ingest::format::scaffolds;
 use crate::remote::Place;
 
 type ReadKind = fn(&mut Reader<'_>, &Path) -> Option<Config>;
@@ -97,49 +99,55 @@ fn ingest(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
     if items.is_empty() {
         reader.reject("sources", Code::BadValue, "`sources` is empty", None);
     }
-    let mut sources = Vec::new();
-    for item in items {
-        let span = item.span();
-        let entry = match item.get_ref() {
-            DeValue::String(path) => Some((path.to_string(), None, None, None)),
-            DeValue::Table(table) => {
-                let mut entry = reader.inner(table, span.clone(), "a source".to_owned());
-                let path = entry.required_text("path");
-                let scaffold =
-                    entry.choice("scaffold", &[("openevolve", "openevolve"), ("shinka", "shinka")]);
-                let task = entry.text("task");
-                let license = entry.text("license");
-                if entry.has("mapping") {
-                    entry.text("mapping");
-                    entry.reject("mapping", Code::NotYet, "mapped logs are not built yet", None);
-                }
-                entry.finish();
-                path.map(|path| (path, scaffold.map(str::to_owned), task, license))
+    let infer_parents = reader.boolean("infer_parents").unwrap_or(false);
+    let sources = items.into_iter().filter_map(|item| source(reader, item, base)).collect();
+    Some(Config::Ingest(Ingest { sources, infer_parents, max_quarantined }))
+}
+
+/// One source: a path, or a table with one.
+fn source(reader: &Reader<'_>, item: &Spanned<DeValue<'_>>, base: &Path) -> Option<SourceEntry> {
+    let span = item.span();
+    let problem = |code: Code, message: String| {
+        reader.problems().push(Diagnostic::new(code, span.clone(), message));
+        None
+    };
+    let mut source = SourceEntry {
+        place: Place::Local(base.to_path_buf()),
+        given: String::new(),
+        scaffold: None,
+        task: None,
+        license: None,
+        origin: None,
+        mapping: None,
+        span: span.clone(),
+    };
+    match item.get_ref() {
+        DeValue::String(path) => source.given = path.to_string(),
+        DeValue::Table(table) => {
+            let mut entry = reader.inner(table, span.clone(), "a source".to_owned());
+            let path = entry.required_text("path");
+            let scaffolds: Vec<(&str, &str)> = scaffolds().into_iter().map(|word| (word, word)).collect();
+            source.scaffold = entry.choice("scaffold", &scaffolds).map(str::to_owned);
+            source.task = entry.text("task");
+            source.license = entry.text("license");
+            source.origin = entry.text("origin");
+            source.mapping = entry.text("mapping").map(|path| base.join(path));
+            if source.mapping.is_some() && source.scaffold.is_some() {
+                let message = "a source with a `mapping` cannot name a `scaffold` too";
+                entry.reject("scaffold", Code::BadValue, message, "the mapping names it");
             }
-            _ => {
-                reader.problems().push(Diagnostic::new(
-                    Code::WrongType,
-                    span.clone(),
-                    "a source must be a path or a table with `path`",
-                ));
-                None
-            }
-        };
-        let Some((given, scaffold, task, license)) = entry else { continue };
-        if given.trim().is_empty() {
-            reader.problems().push(Diagnostic::new(Code::BadValue, span, "a source's path is empty"));
-            continue;
+            entry.finish();
+            source.given = path?;
         }
-        let place = match Place::read(&given, base) {
-            Ok(place) => place,
-            Err(problem) => {
-                reader.problems().push(Diagnostic::new(Code::BadValue, span, problem));
-                continue;
-            }
-        };
-        sources.push(SourceEntry { place, given, scaffold, task, license, span });
+        _ => return problem(Code::WrongType, "a source must be a path or a table with `path`".to_owned()),
     }
-    Some(Config::Ingest(Ingest { sources, max_quarantined }))
+    if source.given.trim().is_empty() {
+        return problem(Code::BadValue, "a source's path is empty".to_owned());
+    }
+    match Place::read(&source.given, base) {
+        Ok(place) => Some(SourceEntry { place, ..source }),
+        Err(message) => problem(Code::BadValue, message),
+    }
 }
 
 fn dedup(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {

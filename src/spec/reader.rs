@@ -139,6 +139,11 @@ impl<'a> Reader<'a> {
         &self.what
     }
 
+    /// A key's value, whatever it is.
+    pub(crate) fn any(&mut self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.ask(key)
+    }
+
     /// Whether a key holds a table.
     pub(crate) fn is_table(&self, key: &str) -> bool {
         self.table.get(key).is_some_and(|value| value.get_ref().as_table().is_some())

@@ -43,6 +43,8 @@ pub struct Ingest {
     /// Folders or files with logs.
     #[serde(skip)]
     pub sources: Vec<SourceEntry>,
+    /// Whether candidates of scaffolds that name no parents get the most similar of those that they may come from.
+    pub infer_parents: bool,
     /// The fraction of records that may be unreadable.
     #[serde(skip)]
     pub max_quarantined: f64,
@@ -61,6 +63,10 @@ pub struct SourceEntry {
     pub task: Option<String>,
     /// The logs' licence.
     pub license: Option<String>,
+    /// Where the logs come from.
+    pub origin: Option<String>,
+    /// A mapping that says where the parts of the records stand.
+    pub mapping: Option<PathBuf>,
     /// Where the spec says so.
     pub span: Span,
 }

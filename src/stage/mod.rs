@@ -100,8 +100,8 @@ pub(crate) struct Removed {
 pub fn code_version(kind: &str) -> u32 {
     match kind {
         // 2: the assistant's header and content are tokenized apart, and the tokenizer is passed on.
-        "render" => 2,
-        "ingest" | "dedup" | "label" | "filter" | "split" | "tokenizer" | "pack" | "train" | "sql" => 1,
+        "ingest" | "render" => 2,
+        "dedup" | "label" | "filter" | "split" | "tokenizer" | "pack" | "train" | "sql" => 1,
         _ => 0,
     }
 }

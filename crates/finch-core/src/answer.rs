@@ -52,20 +52,6 @@ pub fn assistant_turn(reasoning: Option<&str>, response: &str) -> String {
     }
 }
 
-/// What [`operator`] answers.
-pub const OPERATORS: [&str; 3] = ["diff", "rewrite", "unknown"];
-
-/// How a response edits its parent: by content, never by the label that a scaffold gave it.
-pub fn operator(response: &str) -> &'static str {
-    if response.contains("<<<<<<< SEARCH") && response.contains(">>>>>>> REPLACE") {
-        "diff"
-    } else if response.contains("```") || response.contains("<CODE>") {
-        "rewrite"
-    } else {
-        "unknown"
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,12 +82,5 @@ mod tests {
     fn the_turn_is_the_collections() {
         assert_eq!(assistant_turn(Some("hm\n"), "\n\nx"), "<think>\nhm\n</think>\n\nx");
         assert_eq!(assistant_turn(None, "x"), "x");
-    }
-
-    #[test]
-    fn operators_come_from_content() {
-        assert_eq!(operator("<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE"), "diff");
-        assert_eq!(operator("```python\nx\n```"), "rewrite");
-        assert_eq!(operator("sorry"), "unknown");
     }
 }

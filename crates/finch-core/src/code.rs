@@ -77,6 +77,11 @@ codes! {
     TooLarge = 317,
     /// A log of a scaffold, or in a form, whose reader is not built yet.
     UnsupportedLog = 318,
+    /// A Python pickle is damaged, or holds an instruction that no pickle of a log needs.
+    BadPickle = 319,
+    /// An archive holds what finch does not unpack: a link, a device, a name that leads elsewhere, a second file of one
+    /// name.
+    RefusedEntry = 320,
     /// Records went missing inside a stage. This is a defect of finch.
     NotConserved = 401,
     /// A table's rows are not unique by its key.

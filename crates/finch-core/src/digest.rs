@@ -29,6 +29,8 @@ pub enum Kind {
     Candidate,
     /// A transition: parent and child candidate.
     Transition,
+    /// A proposal that never became a candidate.
+    Attempt,
     /// A training example.
     Example,
     /// Examples that are trained on as one sequence.
@@ -60,6 +62,7 @@ impl Kind {
             Self::Run => "finch run v1",
             Self::Candidate => "finch candidate v1",
             Self::Transition => "finch transition v1",
+            Self::Attempt => "finch attempt v1",
             Self::Example => "finch example v1",
             Self::Pack => "finch pack v1",
             Self::Quarantine => "finch quarantine v1",

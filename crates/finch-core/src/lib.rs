@@ -12,6 +12,7 @@ pub mod error;
 pub mod example;
 pub mod manifest;
 pub mod packing;
+pub mod replay;
 pub mod rows;
 pub mod sample;
 #[cfg(test)]

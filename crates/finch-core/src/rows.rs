@@ -6,8 +6,9 @@
 //! shards are cut by content and not by the batches a query happened to yield.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, LargeStringArray,
-    ListArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray, UInt8Array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array,
+    LargeStringArray, ListArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
+    UInt8Array,
 };
 use arrow::datatypes::{
     DataType, Field, Float64Type, Int32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType, UInt8Type,
@@ -92,6 +93,7 @@ fn type_name(field: &Field) -> Result<String, Error> {
         DataType::Int64 | DataType::Int32 | DataType::UInt8 => "int".to_owned(),
         DataType::Float64 => "float".to_owned(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".to_owned(),
+        DataType::Binary => "bytes".to_owned(),
         DataType::Timestamp(TimeUnit::Microsecond, _) => "timestamp".to_owned(),
         DataType::List(item) => format!("list<{}>", type_name(item)?),
         DataType::Struct(fields) => {
@@ -115,6 +117,7 @@ enum Column<'a> {
     Text(&'a StringArray),
     LargeText(&'a LargeStringArray),
     TextView(&'a StringViewArray),
+    Bytes(&'a BinaryArray),
     Timestamp(&'a TimestampMicrosecondArray),
     List(&'a ListArray, Box<Self>),
     Struct(&'a StructArray, Vec<Self>),
@@ -131,6 +134,7 @@ impl<'a> Column<'a> {
             DataType::Utf8 => Self::Text(array.as_string()),
             DataType::LargeUtf8 => Self::LargeText(array.as_string()),
             DataType::Utf8View => Self::TextView(array.as_string_view()),
+            DataType::Binary => Self::Bytes(array.as_binary()),
             DataType::Timestamp(TimeUnit::Microsecond, _) => {
                 Self::Timestamp(array.as_primitive::<TimestampMicrosecondType>())
             }
@@ -163,6 +167,7 @@ impl<'a> Column<'a> {
             Self::Text(a) => *a,
             Self::LargeText(a) => *a,
             Self::TextView(a) => *a,
+            Self::Bytes(a) => *a,
             Self::Timestamp(a) => *a,
             Self::List(a, _) => *a,
             Self::Struct(a, _) => *a,
@@ -176,9 +181,9 @@ impl<'a> Column<'a> {
             return;
         }
         out.push(1);
-        let mut text = |text: &str| {
-            out.extend_from_slice(&(text.len() as u64).to_le_bytes());
-            out.extend_from_slice(text.as_bytes());
+        let mut bytes = |bytes: &[u8]| {
+            out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            out.extend_from_slice(bytes);
         };
         match self {
             Self::Bool(a) => out.push(u8::from(a.value(row))),
@@ -186,9 +191,10 @@ impl<'a> Column<'a> {
             Self::Int32(a) => out.extend_from_slice(&i64::from(a.value(row)).to_le_bytes()),
             Self::UInt8(a) => out.extend_from_slice(&i64::from(a.value(row)).to_le_bytes()),
             Self::Float(a) => out.extend_from_slice(&float_bits(a.value(row)).to_le_bytes()),
-            Self::Text(a) => text(a.value(row)),
-            Self::LargeText(a) => text(a.value(row)),
-            Self::TextView(a) => text(a.value(row)),
+            Self::Text(a) => bytes(a.value(row).as_bytes()),
+            Self::LargeText(a) => bytes(a.value(row).as_bytes()),
+            Self::TextView(a) => bytes(a.value(row).as_bytes()),
+            Self::Bytes(a) => bytes(a.value(row)),
             Self::Timestamp(a) => out.extend_from_slice(&a.value(row).to_le_bytes()),
             Self::List(a, items) => {
                 let offsets = a.value_offsets();

@@ -17,7 +17,7 @@ pub(super) fn parents(group: &[(usize, bool, Box<Record>)]) -> Vec<(usize, Strin
 }
 
 pub(super) type Rank =
-    (bool, bool, bool, bool, bool, std::cmp::Reverse<Option<i64>>, Option<Digest>, String, u64);
+    (bool, bool, bool, bool, bool, bool, bool, std::cmp::Reverse<Option<i64>>, Option<Digest>, String, u64);
 
 /// The order of a candidate's records, best first. The path comes last and only among equal contents.
 pub(super) fn rank(record: &Record, copy: bool) -> Rank {
@@ -25,8 +25,11 @@ pub(super) fn rank(record: &Record, copy: bool) -> Rank {
         copy,
         record.stub,
         record.program.is_none(),
+        record.rebuilt,
         record.user_prompt.is_none() || record.response.is_none(),
         record.metrics.is_empty(),
+        // One text may stand in a log with its score and, as a duplicate, without.
+        record.failure.is_some(),
         std::cmp::Reverse(record.created_at),
         record.digest,
         record.source.clone(),
@@ -62,8 +65,15 @@ pub(super) fn merge(
             temperature,
             prompt_tokens,
             completion_tokens,
-            cost
+            cost,
+            direction,
+            task,
+            domain
         );
+        if merged.replayed.is_none() && other.program == merged.program {
+            // The verdict belongs to the program that it was made for.
+            merged.replayed = other.replayed;
+        }
         if !copy && !other.stub {
             // A copy's iteration is zero and its time is the migration's.
             fill!(iteration, created_at);
@@ -75,6 +85,9 @@ pub(super) fn merge(
         }
         if merged.parent_metrics.is_empty() {
             merged.parent_metrics.clone_from(&other.parent_metrics);
+        }
+        if merged.pool.is_empty() {
+            merged.pool.clone_from(&other.pool);
         }
         if merged.inspirations.is_empty() {
             merged.inspirations.clone_from(&other.inspirations);

@@ -6,6 +6,7 @@
 //! ancestors were evicted goes to the run of its unit that had started by then. Everything is decided by
 //! content, so neither the order of files nor their names change an edge.
 
+mod attempts;
 mod merge;
 mod piece;
 #[cfg(test)]
@@ -15,7 +16,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use finch_core::{Digest, Kind};
 
-use super::record::{ProgramRef, Record};
+use serde_json::{Map, Value};
+
+use super::assess::Failure;
+use super::record::{About, Attempt, ProgramRef, Record};
 use merge::{merge, parents, rank};
 use piece::Piece;
 
@@ -30,6 +34,8 @@ pub struct Candidate {
     pub copies: Vec<String>,
     /// Its parents' native ids, copies traced to their sources.
     pub parents: Vec<String>,
+    /// The similarity by which its parent was inferred, where nobody names one.
+    pub inferred: Option<f64>,
     /// The units that its records are in.
     pub units: BTreeSet<usize>,
 }
@@ -41,14 +47,26 @@ pub struct Run {
     pub run_id: Digest,
     /// The scaffold.
     pub scaffold: &'static str,
+    /// The run's name in the log, where the log names runs.
+    pub group: Option<String>,
     /// The root's native id; it may have been evicted.
     pub root: String,
     /// The root's program, when it is in the log.
     pub root_program: Option<ProgramRef>,
     /// The units that its records are in.
     pub units: Vec<usize>,
+    /// The task that the log itself names.
+    pub task: Option<String>,
+    /// That task's domain.
+    pub domain: Option<String>,
     /// The candidates by native id. Each has a program.
     pub candidates: BTreeMap<String, Candidate>,
+    /// Metrics of candidates that are known as parents alone, with the verdict that was made from them.
+    pub evicted: BTreeMap<String, (Map<String, Value>, Option<Failure>)>,
+    /// Proposals that never became candidates.
+    pub attempts: Vec<Attempt>,
+    /// What the logs say of the run.
+    pub about: About,
     /// Records whose candidate has no program text anywhere: they cannot be used.
     pub without_program: Vec<Record>,
 }
@@ -66,12 +84,18 @@ impl Run {
 }
 
 /// The records of one unit.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct UnitRecords {
     /// The scaffold.
     pub scaffold: &'static str,
+    /// Whether all that lies in it is one run, or one for each group that its records name.
+    pub one_run: bool,
     /// All records.
     pub records: Vec<Record>,
+    /// Proposals that never became candidates.
+    pub attempts: Vec<Attempt>,
+    /// What its logs say of their run.
+    pub abouts: Vec<About>,
 }
 
 /// Where an id counts.
@@ -80,6 +104,8 @@ struct NodeKey {
     scaffold: &'static str,
     /// The unit, for ids that are not UUIDs.
     unit: Option<usize>,
+    /// The run that the log names.
+    group: Option<String>,
     id: String,
 }
 
@@ -91,19 +117,48 @@ fn is_uuid(id: &str) -> bool {
 }
 
 /// Unites the records of all units into runs, sorted by id. Units come in the order of their content.
-pub fn unite(units: Vec<UnitRecords>) -> Vec<Run> {
+/// Beside them, proposals of units of which no candidate is known.
+pub fn unite(units: Vec<UnitRecords>) -> (Vec<Run>, Vec<Attempt>) {
     let mut nodes = Nodes { namespaces: namespaces(&units), ..Nodes::default() };
+    nodes.one_run = units.iter().map(|unit| unit.one_run).collect();
+    let mut proposals = Vec::new();
+    let mut abouts = Vec::new();
     for (unit, log) in units.into_iter().enumerate() {
         for record in log.records {
             nodes.add(unit, log.scaffold, Box::new(record));
         }
+        proposals.extend(log.attempts.into_iter().map(|attempt| (unit, attempt)));
+        abouts.extend(log.abouts.into_iter().map(|about| (unit, about)));
     }
     nodes.mark_island_seeds();
     let candidates = nodes.resolve_copies();
     let components = nodes.components(&candidates);
     let mut runs = nodes.runs(candidates, &components);
+    runs.retain(|run| !run.candidates.is_empty() || !run.without_program.is_empty());
+    let stray = attempts::assign(&mut runs, proposals, abouts);
+    distinct(&mut runs);
     runs.sort_by_key(|run| run.run_id);
-    runs
+    (runs, stray)
+}
+
+/// Gives runs that began equally ids of their own: those of scaffolds without ids or times can. Which is which is
+/// decided by what they hold.
+fn distinct(runs: &mut [Run]) {
+    let mut seen: HashMap<Digest, Vec<usize>> = HashMap::new();
+    for (at, run) in runs.iter().enumerate() {
+        seen.entry(run.run_id).or_default().push(at);
+    }
+    for mut equal in seen.into_values().filter(|equal| equal.len() > 1) {
+        let content = |run: &Run| -> Vec<_> {
+            let programs =
+                run.candidates.iter().map(|(id, one)| (id.clone(), one.merged.program.map(|p| p.raw)));
+            programs.collect()
+        };
+        equal.sort_by_cached_key(|&at| (content(&runs[at]), runs[at].units.clone()));
+        for (ordinal, at) in equal.into_iter().enumerate().skip(1) {
+            runs[at].run_id = Kind::Run.fields().digest(runs[at].run_id).int(ordinal as u64).finish();
+        }
+    }
 }
 
 /// For each unit the lowest unit that has a run with it: one that holds a record of the same content. Ids that are
@@ -126,6 +181,8 @@ fn namespaces(units: &[UnitRecords]) -> Vec<usize> {
 #[derive(Default)]
 struct Nodes {
     namespaces: Vec<usize>,
+    /// By unit: whether all that lies in it is one run.
+    one_run: Vec<bool>,
     index: HashMap<NodeKey, usize>,
     keys: Vec<NodeKey>,
     /// Boxed, as most nodes have one or two and a vector begins with room for four.
@@ -143,12 +200,12 @@ struct Draft {
 }
 
 impl Nodes {
-    fn key(&self, unit: usize, scaffold: &'static str, id: &str) -> NodeKey {
-        NodeKey { scaffold, unit: (!is_uuid(id)).then(|| self.namespaces[unit]), id: id.to_owned() }
+    fn key(&self, unit: usize, like: &NodeKey, id: &str) -> NodeKey {
+        let unit = (!is_uuid(id)).then(|| self.namespaces[unit]);
+        NodeKey { scaffold: like.scaffold, unit, group: like.group.clone(), id: id.to_owned() }
     }
 
-    fn node(&mut self, unit: usize, scaffold: &'static str, id: &str) -> usize {
-        let key = self.key(unit, scaffold, id);
+    fn node(&mut self, key: NodeKey) -> usize {
         if let Some(&node) = self.index.get(&key) {
             return node;
         }
@@ -159,7 +216,8 @@ impl Nodes {
     }
 
     fn add(&mut self, unit: usize, scaffold: &'static str, record: Box<Record>) {
-        let node = self.node(unit, scaffold, &record.native_id);
+        let like = NodeKey { scaffold, unit: None, group: record.group.clone(), id: String::new() };
+        let node = self.node(self.key(unit, &like, &record.native_id));
         self.records[node].push((unit, record));
     }
 
@@ -172,7 +230,7 @@ impl Nodes {
                 if !record.no_step || record.copy_of.is_some() {
                     continue;
                 }
-                let key = self.key(*unit, self.keys[node].scaffold, parent);
+                let key = self.key(*unit, &self.keys[node], parent);
                 let of_parent = self.index.get(&key).map(|&parent| &self.records[parent]);
                 if record.program.is_some_and(|program| of_parent.is_some_and(|of| holds(of, program))) {
                     seeds.push((node, at));
@@ -205,7 +263,7 @@ impl Nodes {
             let parents = parents(&group);
             let mut parent_nodes: Vec<usize> = Vec::new();
             for (unit, id) in parents {
-                let parent = self.node(unit, key.scaffold, &id);
+                let parent = self.node(self.key(unit, &key, &id));
                 let parent = original.get(parent).copied().unwrap_or(parent);
                 if parent != node && !parent_nodes.contains(&parent) {
                     parent_nodes.push(parent);
@@ -235,7 +293,7 @@ impl Nodes {
                 }
             };
             let is_root = parent_nodes.is_empty() && says_root;
-            let candidate = Candidate { merged, records, copies, parents: Vec::new(), units };
+            let candidate = Candidate { merged, records, copies, parents: Vec::new(), inferred: None, units };
             drafts.insert(node, Draft { candidate, parent_nodes, is_root, without_program });
         }
         for draft in drafts.values_mut() {
@@ -249,14 +307,13 @@ impl Nodes {
     fn original(&mut self, start: usize) -> usize {
         let mut at = start;
         for _ in 0..64 {
-            let copied = self.records[at]
-                .iter()
-                .filter_map(|(unit, record)| Some((*unit, self.keys[at].scaffold, record.copy_of.clone()?)));
+            let copied =
+                self.records[at].iter().filter_map(|(unit, record)| Some((*unit, record.copy_of.clone()?)));
             // A record that is no copy outweighs one that says it is.
             let all_copies = !self.records[at].is_empty()
                 && self.records[at].iter().all(|(_, r)| r.copy_of.is_some() || r.stub);
-            let Some((unit, scaffold, id)) = copied.min().filter(|_| all_copies) else { return at };
-            at = self.node(unit, scaffold, &id);
+            let Some((unit, id)) = copied.min().filter(|_| all_copies) else { return at };
+            at = self.node(self.key(unit, &self.keys[at], &id));
         }
         start
     }
@@ -264,6 +321,17 @@ impl Nodes {
     /// For each node the lowest node that it is linked with by parenthood.
     fn components(&self, drafts: &BTreeMap<usize, Draft>) -> Vec<usize> {
         let mut parent: Vec<usize> = (0..self.keys.len()).collect();
+        // Where a folder is one run, or a log names its runs, that links what no parent does.
+        let mut first: HashMap<(usize, &'static str, Option<&str>), usize> = HashMap::new();
+        for (&node, draft) in drafts {
+            let key = &self.keys[node];
+            for unit in draft.candidate.units.iter().filter(|&&unit| self.one_run[unit]) {
+                let group = (self.namespaces[*unit], key.scaffold, key.group.as_deref());
+                let other = *first.entry(group).or_insert(node);
+                let (a, b) = (find(&mut parent, node), find(&mut parent, other));
+                parent[a.max(b)] = a.min(b);
+            }
+        }
         for (&node, draft) in drafts {
             for &other in &draft.parent_nodes {
                 let (a, b) = (find(&mut parent, node), find(&mut parent, other));
@@ -282,13 +350,15 @@ impl Nodes {
         let (mut runs, mut lost): (Vec<Piece>, Vec<Piece>) =
             pieces.into_values().partition(|piece| piece.root.is_some());
         lost.sort_by_key(|piece| (piece.started, piece.first_id().to_owned()));
-        let mut fragments: BTreeMap<usize, Vec<Piece>> = BTreeMap::new();
+        let mut fragments: BTreeMap<(usize, Option<String>), Vec<Piece>> = BTreeMap::new();
         for piece in lost {
             let started = piece.started;
             let home = runs
                 .iter_mut()
                 .filter(|run| {
-                    run.scaffold == piece.scaffold && run.units.iter().any(|unit| piece.units.contains(unit))
+                    run.scaffold == piece.scaffold
+                        && run.group == piece.group
+                        && run.units.iter().any(|unit| piece.units.contains(unit))
                 })
                 .filter(|run| run.root.is_some())
                 .max_by_key(|run| {
@@ -303,7 +373,7 @@ impl Nodes {
                 });
             match home {
                 Some(home) => home.absorb(piece),
-                None => fragments.entry(piece.units[0]).or_default().push(piece),
+                None => fragments.entry((piece.units[0], piece.group.clone())).or_default().push(piece),
             }
         }
         for pieces in fragments.into_values() {

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use finch_core::Kind;
 
 use super::{Draft, NodeKey, Run, is_uuid};
+use crate::ingest::record::{About, ProgramRef};
 
 /// Candidates that are linked by parenthood.
 #[derive(Default)]
 pub(super) struct Piece {
     pub(super) scaffold: &'static str,
+    /// The run that the log names.
+    pub(super) group: Option<String>,
     drafts: Vec<Draft>,
     pub(super) units: Vec<usize>,
     pub(super) started: Option<i64>,
@@ -22,6 +25,7 @@ pub(super) struct Piece {
 impl Piece {
     pub(super) fn add(&mut self, key: &NodeKey, draft: Draft) {
         self.scaffold = key.scaffold;
+        self.group.clone_from(&key.group);
         let record = &draft.candidate.merged;
         self.started = [self.started, record.created_at].into_iter().flatten().min();
         self.units.extend(&draft.candidate.units);
@@ -51,6 +55,14 @@ impl Piece {
         self.drafts.extend(other.drafts);
     }
 
+    /// The program of the first candidate behind the root, in the order of iterations.
+    fn second(&self, root: &str) -> Option<ProgramRef> {
+        let others =
+            self.drafts.iter().map(|draft| &draft.candidate.merged).filter(|one| one.native_id != root);
+        let others = others.filter(|one| one.program.is_some());
+        others.min_by_key(|one| (one.iteration, one.native_id.clone())).and_then(|one| one.program)
+    }
+
     pub(super) fn into_run(self) -> Run {
         let described: Vec<&str> =
             self.drafts.iter().map(|d| d.candidate.merged.native_id.as_str()).collect();
@@ -72,22 +84,42 @@ impl Piece {
             .find(|draft| draft.candidate.merged.native_id == root)
             .and_then(|draft| draft.candidate.merged.program);
         let mut fields = Kind::Run.fields().text(self.scaffold).text(&root);
+        if let Some(group) = &self.group {
+            fields = fields.text(group);
+        }
         if !is_uuid(&root) {
             let program = root_program.map_or(String::new(), |program| program.id.to_string());
             let started = self.started.map_or(String::new(), |micros| micros.to_string());
             fields = fields.text(&program).text(&started);
+            if self.started.is_none() {
+                // Ids are counters and nothing says when: what tells two runs of one seed apart is their next candidate.
+                let next = self.second(&root).map_or(String::new(), |program| program.id.to_string());
+                fields = fields.text(&next);
+            }
         }
         let mut run = Run {
             run_id: fields.finish(),
             scaffold: self.scaffold,
+            group: self.group,
             root,
             root_program,
             units: self.units,
+            task: None,
+            domain: None,
             candidates: BTreeMap::new(),
+            evicted: BTreeMap::new(),
+            attempts: Vec::new(),
+            about: About::default(),
             without_program: Vec::new(),
         };
         for draft in self.drafts {
-            if draft.candidate.merged.program.is_some() {
+            let record = &draft.candidate.merged;
+            // Where records disagree, the first word in order stands: none of them knows better.
+            run.task = [run.task.take(), record.task.clone()].into_iter().flatten().min();
+            run.domain = [run.domain.take(), record.domain.clone()].into_iter().flatten().min();
+            if record.program.is_none() && draft.without_program.is_empty() && !record.metrics.is_empty() {
+                run.evicted.insert(record.native_id.clone(), (record.metrics.clone(), record.failure));
+            } else if record.program.is_some() {
                 run.candidates.insert(draft.candidate.merged.native_id.clone(), draft.candidate);
             } else {
                 run.without_program.extend(draft.without_program);

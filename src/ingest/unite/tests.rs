@@ -24,7 +24,8 @@ fn record(id: &str, parent: Option<&str>, time: i64) -> Record {
 }
 
 fn united(units: Vec<Vec<Record>>) -> Vec<Run> {
-    unite(units.into_iter().map(|records| UnitRecords { scaffold: "openevolve", records }).collect())
+    let unit = |records| UnitRecords { scaffold: "openevolve", records, ..UnitRecords::default() };
+    unite(units.into_iter().map(unit).collect()).0
 }
 
 fn ids(run: &Run) -> Vec<&str> {

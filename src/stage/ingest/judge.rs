@@ -10,7 +10,7 @@ use crate::ingest::assess::{FITNESS, Objective};
 use crate::ingest::unite::Run;
 use crate::stage::Context;
 
-/// The task's name and who gave it: the spec, a sidecar, the catalogue, or nobody. Never a folder. Where the folders
+/// The task's name and who gave it: the spec, a sidecar, the log itself, the catalogue, or nobody. Never a folder. Where the folders
 /// of one run disagree, the first name in order stands and `notes` says so.
 pub(super) fn name_task(
     run: &Run,
@@ -33,6 +33,9 @@ pub(super) fn name_task(
             return (task, origin);
         }
     }
+    if let Some(task) = &run.task {
+        return (task.clone(), "scaffold");
+    }
     let root = run.root_program.map(|program| program.id);
     if let Some(task) = root.and_then(|program| context.catalog.by_initial_program(program)) {
         return (task.to_owned(), "catalogue");
@@ -41,8 +44,8 @@ pub(super) fn name_task(
     (format!("unknown:{}", name.short()), "unknown")
 }
 
-/// What the run is judged by. A raw metric that the sidecar or the catalogue names comes first; a scaffold's own
-/// fitness is maximised, and nobody can say otherwise.
+/// What the run is judged by. A raw metric that the sidecar or the catalogue names comes first; the direction of a
+/// scaffold's own fitness is its writer's, and nobody can say otherwise.
 pub(super) fn objective(
     run: &Run,
     task: &str,
@@ -52,25 +55,42 @@ pub(super) fn objective(
 ) -> Objective {
     let reported =
         |key: &str| run.candidates.values().any(|candidate| candidate.merged.metrics.contains_key(key));
+    let (fitness, written) = run.units.first().map_or((FITNESS, Some(Direction::Maximize)), |&unit| {
+        let (key, direction) = &discovery.units[unit].fitness;
+        (key.as_str(), *direction)
+    });
+    // Some scaffolds say of each candidate which way its score goes.
+    let said: BTreeSet<Direction> =
+        run.candidates.values().filter_map(|candidate| candidate.merged.direction).collect();
+    let own = match said.len() {
+        0 => written,
+        1 => said.first().copied(),
+        _ => {
+            notes.insert(format!("candidates of a run of `{task}` disagree on the direction of their score"));
+            None
+        }
+    };
     let known = context.catalog.tasks.get(task);
-    let known_key = known.map(|known| known.score_key.as_deref().unwrap_or(FITNESS));
+    let known_key = known.map(|known| known.score_key.as_deref().unwrap_or(fitness));
     let bound_of = |key: &str| known.filter(|_| known_key == Some(key)).and_then(|known| known.bound);
+    let catalogued = |key: &str| known.filter(|_| known_key == Some(key)).and_then(|known| known.direction);
     let direction_of = |key: &str| match key {
-        FITNESS => Some(Direction::Maximize),
-        key => known.filter(|_| known_key == Some(key)).and_then(|known| known.direction),
+        key if key == fitness => own.or_else(|| catalogued(key)),
+        key => catalogued(key),
     };
     let sidecars = run.units.iter().map(|&unit| &discovery.units[unit].sidecar);
     let named = sidecars.filter_map(|sidecar| Some((sidecar.score_key.clone()?, sidecar.direction))).min();
     if let Some((key, direction)) = named {
         if reported(&key) {
-            let direction = direction.filter(|_| key != FITNESS).or_else(|| direction_of(&key));
+            let direction =
+                direction.filter(|_| key != fitness || own.is_none()).or_else(|| direction_of(&key));
             return Objective { bound: bound_of(&key), score_key: Some(key), direction, origin: "sidecar" };
         }
         notes.insert(format!(
             "no candidate of task `{task}` reports the metric `{key}` that its sidecar names"
         ));
     }
-    if let Some(key) = known_key.filter(|key| *key != FITNESS) {
+    if let Some(key) = known_key.filter(|key| *key != fitness) {
         if reported(key) {
             let (direction, bound) = (direction_of(key), bound_of(key));
             return Objective { score_key: Some(key.to_owned()), direction, origin: "catalogue", bound };
@@ -78,6 +98,12 @@ pub(super) fn objective(
         notes.insert(format!(
             "no candidate of a run of `{task}` reports the metric `{key}` that the catalogue names"
         ));
+    }
+    if fitness != FITNESS {
+        // The mean of all metrics is a rule of OpenEvolve and its relatives alone.
+        let (direction, bound) = (direction_of(fitness), bound_of(fitness));
+        let origin = if direction.is_some() { "scaffold" } else { "unknown" };
+        return Objective { score_key: Some(fitness.to_owned()), direction, origin, bound };
     }
     let score_key = reported(FITNESS).then(|| FITNESS.to_owned());
     let bound = score_key.as_deref().and_then(bound_of);

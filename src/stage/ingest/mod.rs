@@ -6,6 +6,8 @@
 mod judge;
 mod reading;
 mod rows;
+mod shelf;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -23,12 +25,12 @@ use crate::contract::{Contract, conform, encode};
 use crate::error::{Error, Result};
 use crate::ingest::assess::{self, Failure, Objective};
 use crate::ingest::unite::{self, Run};
-use crate::ingest::{Discovery, Quarantined, Record, scratch};
+use crate::ingest::{Attempt, Discovery, Quarantined, Record, scratch};
 use crate::spec::Ingest;
 use crate::sql::Width;
 use crate::store::Draft;
 use judge::{name_task, objective, usual_keys};
-use rows::{CandidateRow, ObjectiveRow, QuarantineRow, RunRow, TaskRow, TransitionRow};
+use rows::{AttemptRow, CandidateRow, ObjectiveRow, QuarantineRow, RunRow, TaskRow, TransitionRow};
 
 /// All programs that were read, in the order of the table.
 const PROGRAMS: &str = include_str!("../../../sql/ingest_programs.sql");
@@ -52,18 +54,23 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
         reading::read(discovery, context)?;
     let read: u64 = units.iter().flat_map(|unit| &unit.records).filter(|record| !record.stub).count() as u64;
 
-    let runs = unite::unite(units);
+    let proposed = units.iter().map(|unit| unit.attempts.len() as u64).sum::<u64>();
+    let (mut runs, stray) = unite::unite(units);
+    steps::complete(&mut runs, config.infer_parents, &packs.folders(), context)?;
     for record in runs.iter().flat_map(|run| &run.without_program) {
         quarantined.push(without_program(record));
     }
-    let records = read + quarantined.iter().filter(|q| q.code != Code::NoProgram).count() as u64;
+    quarantined.extend(stray.into_iter().map(without_run));
+    quarantined.extend(discovery.refused.iter().flat_map(|(_, refused)| refused.iter().cloned()));
+    let records = read + proposed + quarantined.iter().filter(|q| q.code != Code::NoProgram).count() as u64;
     check_quarantine(config, context, &quarantined, records)?;
 
     let mut tables = Tables::default();
     let mut counts = Counts { input: records, conserved: true, ..Counts::default() };
     let mut removed = Vec::new();
     for run in runs {
-        let of_run: u64 = run.candidates.values().map(|candidate| candidate.records).sum();
+        let attempts = run.attempts.len() as u64;
+        let of_run = attempts + run.candidates.values().map(|candidate| candidate.records).sum::<u64>();
         if sample::unit(context.pipeline.seed, "sample", &run.run_id.to_string()) >= context.pipeline.sample {
             counts.removed += of_run;
             removed.push(Removed {
@@ -75,8 +82,8 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
             continue;
         }
         let used = run.candidates.values().filter(|candidate| candidate.records > 0).count() as u64;
-        counts.used += used;
-        counts.merged += of_run - used;
+        counts.used += used + attempts;
+        counts.merged += of_run - used - attempts;
         tables.add(&run, context, discovery);
     }
     counts.quarantined = quarantined.len() as u64;
@@ -85,11 +92,21 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
     }
     let copies = tables.runs.iter().map(|run| run.copies).sum::<i64>();
     counts.reasons.insert("copies".to_owned(), copies as u64);
-    counts.reasons.insert("files_ignored".to_owned(), discovery.ignored);
+    counts.reasons.insert("attempts".to_owned(), tables.attempts.len() as u64);
+    for row in &tables.transitions {
+        *counts.reasons.entry(format!("replay_{}", row.replay)).or_default() += 1;
+        if row.no_op {
+            *counts.reasons.entry("no_op".to_owned()).or_default() += 1;
+        }
+        if row.marker_like {
+            *counts.reasons.entry("marker_like".to_owned()).or_default() += 1;
+        }
+    }
+    counts.reasons.insert("files_ignored".to_owned(), discovery.ignored_files());
     counts.reasons.insert("characters_replaced".to_owned(), replaced);
 
     let mut warnings = tables.warnings();
-    warnings.extend(not_read(discovery, &counts));
+    warnings.extend(not_read(&counts));
     if tables.runs.is_empty() && removed.is_empty() {
         return Err(Error::Source {
             path: sources(config),
@@ -112,19 +129,15 @@ fn sources(config: &Ingest) -> String {
 }
 
 /// What was seen and is in no table, for the user to know.
-fn not_read(discovery: &Discovery, counts: &Counts) -> Vec<String> {
-    let mut warnings: Vec<String> = discovery
-        .unsupported
-        .iter()
-        .map(|folder| format!("`{folder}` is a log in a form that finch does not read yet (F0318)"))
-        .collect();
-    for (code, what) in
-        [(Code::UnsupportedLog, "are of scaffolds"), (Code::ForeignFile, "look like logs and are none")]
-    {
+fn not_read(counts: &Counts) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (code, what) in [
+        (Code::UnsupportedLog, "are logs in a form that this finch does not read"),
+        (Code::ForeignFile, "look like logs and are none"),
+    ] {
         let files = counts.reasons.get(&code.to_string()).copied().unwrap_or(0);
         if files > 0 {
-            let rest = if code == Code::UnsupportedLog { " that finch does not read yet" } else { "" };
-            warnings.push(format!("{files} files {what}{rest} ({code}): see the table `quarantine`"));
+            warnings.push(format!("{files} files {what} ({code}): see the table `quarantine`"));
         }
     }
     warnings
@@ -136,9 +149,26 @@ fn without_program(record: &Record) -> Quarantined {
         reason: format!("candidate `{}` has no program text in this log", record.native_id),
         bytes: 0,
         excerpt: String::new(),
+        raw: Vec::new(),
+        part: record.part,
         source: record.source.clone(),
         offset: record.offset,
         digest: record.digest.unwrap_or_else(|| Kind::Quarantine.of_text(&record.native_id)),
+    }
+}
+
+fn without_run(attempt: Attempt) -> Quarantined {
+    let error = attempt.error.as_deref().unwrap_or("");
+    Quarantined {
+        code: Code::NoProgram,
+        reason: format!("a proposal of a run of which no candidate is in the log: {error}"),
+        bytes: 0,
+        excerpt: String::new(),
+        raw: Vec::new(),
+        part: attempt.part,
+        source: attempt.source,
+        offset: attempt.offset,
+        digest: attempt.digest.unwrap_or_else(|| Kind::Quarantine.of_text(error)),
     }
 }
 
@@ -204,6 +234,7 @@ fn quarantine_rows(mut all: Vec<Quarantined>) -> Vec<QuarantineRow> {
                 reason: bad.reason,
                 bytes: bad.bytes as i64,
                 excerpt: bad.excerpt,
+                raw: (!bad.raw.is_empty()).then(|| hex(&bad.raw)),
                 source: bad.source,
                 source_offset: bad.offset as i64,
             }
@@ -213,12 +244,17 @@ fn quarantine_rows(mut all: Vec<Quarantined>) -> Vec<QuarantineRow> {
     rows
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The rows of all runs.
 #[derive(Default)]
 struct Tables {
     runs: Vec<RunRow>,
     candidates: Vec<CandidateRow>,
     transitions: Vec<TransitionRow>,
+    attempts: Vec<AttemptRow>,
     objectives: BTreeMap<(String, &'static str, Option<String>), ObjectiveRow>,
     notes: BTreeSet<String>,
     tasks: BTreeMap<String, TaskRow>,
@@ -260,15 +296,17 @@ impl Tables {
             ));
             let Some(parent) = candidate.parents.first() else { continue };
             let logged = &candidate.merged.parent_metrics;
-            let (origin, verdict_of_parent) = match verdicts.get(parent.as_str()) {
-                Some(verdict) => ("candidate", Some(Verdict { ..*verdict })),
-                None if !logged.is_empty() => {
+            let (origin, verdict_of_parent) = match (verdicts.get(parent.as_str()), run.evicted.get(parent)) {
+                (Some(verdict), _) => ("candidate", Some(Verdict { ..*verdict })),
+                (None, _) if !logged.is_empty() => {
                     ("logged", Some(judge(logged, assess::failure(logged, None, ""))))
                 }
-                None => ("none", None),
+                (None, Some((metrics, failure))) => ("logged", Some(judge(metrics, *failure))),
+                (None, None) => ("none", None),
             };
             let mut row = TransitionRow::new(run, candidate, parent, &task, &objective);
-            row.domain = context.catalog.tasks.get(&task).and_then(|known| known.domain.clone());
+            let known = context.catalog.tasks.get(&task).and_then(|known| known.domain.clone());
+            row.domain = known.or_else(|| run.domain.clone());
             row.child_score = verdict.score;
             row.child_valid = verdict.failure.is_none();
             row.child_failure = verdict.failure.map(Failure::word);
@@ -277,6 +315,11 @@ impl Tables {
             row.parent_valid = verdict_of_parent.as_ref().map(|verdict| verdict.failure.is_none());
             row.parent_failure = verdict_of_parent.and_then(|verdict| verdict.failure).map(Failure::word);
             self.transitions.push(row);
+        }
+        let mut ordinals: BTreeMap<Digest, u64> = BTreeMap::new();
+        for attempt in &run.attempts {
+            let row = AttemptRow::new(run, attempt, &mut ordinals);
+            self.attempts.push(row);
         }
         self.add_objective(ObjectiveRow::new(run.scaffold, &task, &objective));
         self.add_task(run, &task, context);
@@ -303,7 +346,7 @@ impl Tables {
         let known = context.catalog.tasks.get(task).cloned().unwrap_or_default();
         let row = self.tasks.entry(task.to_owned()).or_insert_with(|| TaskRow {
             task: task.to_owned(),
-            domain: known.domain,
+            domain: known.domain.or_else(|| run.domain.clone()),
             upstream: known.upstream,
             languages: vec![],
             statement: known.statement,
@@ -329,6 +372,7 @@ impl Tables {
     fn used(&self) -> (HashSet<Digest>, HashSet<Digest>) {
         let programs = self.candidates.iter().map(|row| row.program_id).collect();
         let feedback = self.candidates.iter().filter_map(|row| row.feedback_id);
+        let feedback = feedback.chain(self.attempts.iter().filter_map(|row| row.response_id));
         let of_steps = self.transitions.iter().flat_map(|row| {
             [row.system_prompt_id, row.user_prompt_id, row.reasoning_id, row.response_id]
                 .into_iter()
@@ -348,7 +392,9 @@ impl Tables {
         let mut transitions = std::mem::take(&mut self.transitions);
         transitions.sort_unstable_by_key(|row| row.transition_id);
         write_rows(draft, "transitions", transitions)?;
-        draft.write_rows::<RunRow>("attempts", &[], &[])?;
+        let mut attempts = std::mem::take(&mut self.attempts);
+        attempts.sort_unstable_by_key(|row| row.attempt_id);
+        write_rows(draft, "attempts", attempts)?;
         let objectives: Vec<ObjectiveRow> = std::mem::take(&mut self.objectives).into_values().collect();
         draft.write_rows("objectives", &[], &objectives)?;
 
@@ -431,7 +477,7 @@ fn run_row(
     RunRow {
         run_id: run.run_id.to_string(),
         scaffold: run.scaffold,
-        scaffold_version: None,
+        scaffold_version: run.about.version.clone(),
         task,
         task_origin,
         models: models.into_iter().cloned().collect(),
@@ -440,11 +486,11 @@ fn run_row(
         iterations: run.candidates.values().filter_map(|candidate| candidate.merged.iteration).max(),
         candidates: run.candidates.len() as i64,
         copies: run.candidates.values().map(|candidate| candidate.copies.len() as i64).sum(),
-        attempts: 0,
+        attempts: run.attempts.len() as i64,
         started_at: run.started_at(),
-        config: None,
+        config: run.about.config.clone(),
         license: units().filter_map(|unit| unit.license.clone().or(unit.sidecar.license.clone())).min(),
-        origin: units().filter_map(|unit| unit.sidecar.origin.clone()).min(),
+        origin: units().filter_map(|unit| unit.origin.clone().or(unit.sidecar.origin.clone())).min(),
         source: units().map(|unit| unit.source.clone()).min().unwrap_or_default(),
     }
 }

@@ -9,8 +9,9 @@ use rayon::prelude::*;
 
 use super::super::{Context, code_version};
 use crate::error::Result;
+use crate::ingest::record::About;
 use crate::ingest::unite::UnitRecords;
-use crate::ingest::{Discovery, FileLog, Format, LogFile, Parsed, Quarantined, Scratch, parsed, read_file};
+use crate::ingest::{Discovery, FileLog, Format, LogFile, Parsed, Quarantined, Scratch, parsed};
 use crate::store::ReadingRecord;
 
 /// Bytes of logs that are read between two moments at which what was read is remembered.
@@ -95,7 +96,7 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
                     stopped.store(true, Ordering::Relaxed);
                     return Ok(None);
                 }
-                let mut log = read_file(file, &scratch)?;
+                let mut log = file.format.read(file, &scratch)?;
                 // A checkpoint's file is one record, in a vector with room for four; all are kept until the last is read.
                 log.records.shrink_to_fit();
                 if let Some(key) = key {
@@ -131,7 +132,7 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
     let mut units: Vec<UnitRecords> = discovery
         .units
         .iter()
-        .map(|unit| UnitRecords { scaffold: unit.scaffold, records: Vec::new() })
+        .map(|unit| UnitRecords { scaffold: unit.scaffold, one_run: unit.one_run, ..UnitRecords::default() })
         .collect();
     let (mut quarantined, mut replaced) = (Vec::new(), 0);
     let mut uses = uses(&files);
@@ -139,13 +140,16 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
     for ((unit, file, key), fresh) in files.iter().zip(fresh) {
         let log = match (fresh, key) {
             (Some(log), _) => log,
-            (None, Some(key)) => from_cache(&mut known_logs, &mut uses, *key, &file.source),
+            (None, Some(key)) => from_cache(&mut known_logs, &mut uses, *key, file),
             (None, None) => FileLog::default(),
         };
         replaced += log.replaced;
         quarantined.extend(log.quarantined);
         if let Some(unit) = unit {
-            units[*unit].records.extend(log.records);
+            let unit = &mut units[*unit];
+            unit.records.extend(log.records);
+            unit.attempts.extend(log.attempts);
+            unit.abouts.extend(Some(log.about).filter(|about| *about != About::default()));
         }
     }
     let packs = Packs { cache, known: known.packs, damaged: known.damaged, new, _scratch: held };
@@ -186,15 +190,16 @@ fn from_cache(
     logs: &mut HashMap<Digest, FileLog>,
     left: &mut HashMap<Digest, u64>,
     key: Digest,
-    source: &str,
+    file: &LogFile,
 ) -> FileLog {
     let uses = left.entry(key).or_insert(1);
     *uses = uses.saturating_sub(1);
     // The last one takes it; the others need a copy.
     let log = if *uses == 0 { logs.remove(&key) } else { logs.get(&key).cloned() };
     let mut log = log.unwrap_or_default();
-    log.records.iter_mut().for_each(|record| source.clone_into(&mut record.source));
-    log.quarantined.iter_mut().for_each(|bad| source.clone_into(&mut bad.source));
+    log.records.iter_mut().for_each(|record| record.source = file.source_of(record.part));
+    log.attempts.iter_mut().for_each(|attempt| attempt.source = file.source_of(attempt.part));
+    log.quarantined.iter_mut().for_each(|bad| bad.source = file.source_of(bad.part));
     log
 }
 
@@ -211,6 +216,8 @@ mod tests {
             format: Format::Foreign,
             bytes,
             digest: None,
+            mapping: None,
+            parts: Vec::new(),
         };
         let sizes = [PART_BYTES / 2, PART_BYTES / 2, 1, PART_BYTES * 3, 0, 5];
         let logs: Vec<LogFile> = sizes.iter().map(|&bytes| file(bytes)).collect();

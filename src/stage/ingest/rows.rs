@@ -1,12 +1,16 @@
 //! The rows that ingest writes, field for field as in `schemas/tables.toml`, which says what they mean. Ids stay digests
 //! until they are written: as texts they would be three times as long, and all rows of a table are in memory together.
 
+use std::collections::BTreeMap;
+
 use finch_core::manifest::canonical_json;
+use finch_core::replay::How;
 use finch_core::{Digest, Kind};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::catalog::Direction;
+use crate::ingest::Attempt;
 use crate::ingest::assess::{self, Failure, Objective};
 use crate::ingest::unite::{Candidate, Run};
 
@@ -40,6 +44,7 @@ pub(super) struct CandidateRow {
     pub parent_native_ids: Vec<String>,
     pub program_id: Digest,
     pub raw_blake3: Digest,
+    pub rebuilt: bool,
     pub iteration: Option<i64>,
     pub island: Option<i64>,
     pub generation: Option<i64>,
@@ -54,6 +59,45 @@ pub(super) struct CandidateRow {
     pub records: i64,
     pub source: String,
     pub source_offset: i64,
+}
+
+#[derive(Serialize)]
+pub(super) struct AttemptRow {
+    pub attempt_id: Digest,
+    pub run_id: Digest,
+    pub parent_candidate: Option<Digest>,
+    pub iteration: Option<i64>,
+    pub error: Option<String>,
+    pub response_id: Option<Digest>,
+    pub scores: Option<String>,
+    pub source: String,
+    pub source_offset: i64,
+}
+
+impl AttemptRow {
+    /// A row; `ordinals` tells equal attempts of a run apart.
+    pub(super) fn new(run: &Run, attempt: &Attempt, ordinals: &mut BTreeMap<Digest, u64>) -> Self {
+        let content = Kind::Attempt.fields().digest(run.run_id);
+        let content =
+            content.text(&attempt.iteration.map_or(String::new(), |iteration| iteration.to_string()));
+        let content = content.bytes(attempt.response.as_ref().map_or(&[], |id| id.as_bytes()));
+        let content = content.text(attempt.error.as_deref().unwrap_or(""));
+        let content = content.bytes(attempt.digest.as_ref().map_or(&[], |digest| digest.as_bytes())).finish();
+        let ordinal = ordinals.entry(content).or_default();
+        *ordinal += 1;
+        Self {
+            attempt_id: Kind::Attempt.fields().digest(content).int(*ordinal).finish(),
+            run_id: run.run_id,
+            parent_candidate: attempt.parent.as_deref().map(|parent| run.candidate_id(parent)),
+            iteration: attempt.iteration,
+            error: attempt.error.clone(),
+            response_id: attempt.response,
+            scores: (!attempt.scores.is_empty())
+                .then(|| canonical_json(&Value::Object(attempt.scores.clone()))),
+            source: attempt.source.clone(),
+            source_offset: attempt.offset as i64,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -81,6 +125,11 @@ pub(super) struct TransitionRow {
     pub operator: &'static str,
     pub parent_inferred: Option<f64>,
     pub replay: &'static str,
+    pub replay_how: Option<&'static str>,
+    pub no_op: bool,
+    /// The answer holds marker-like text that is no block; counted, and in no column.
+    #[serde(skip)]
+    pub marker_like: bool,
     pub model: Option<String>,
     pub temperature: Option<f64>,
     pub prompt_tokens: Option<i64>,
@@ -144,6 +193,8 @@ pub(super) struct QuarantineRow {
     pub reason: String,
     pub bytes: i64,
     pub excerpt: String,
+    /// In hexadecimal digits, which are bytes in the table.
+    pub raw: Option<String>,
     pub source: String,
     pub source_offset: i64,
 }
@@ -166,6 +217,7 @@ impl CandidateRow {
             parent_native_ids: candidate.parents.clone(),
             program_id: program.id,
             raw_blake3: program.raw,
+            rebuilt: record.rebuilt,
             iteration: record.iteration,
             island: record.island,
             generation: record.generation,
@@ -196,6 +248,7 @@ impl TransitionRow {
         let record = &candidate.merged;
         let program = record.program.expect("a run's candidates have programs");
         let parent_program = run.candidates.get(parent).and_then(|parent| parent.merged.program);
+        let seen = record.replayed.filter(|seen| seen.is_of(parent_program.map(|parent| parent.id)));
         let (parent_id, child_id) = (run.candidate_id(parent), run.candidate_id(&record.native_id));
         Self {
             transition_id: Kind::Transition.fields().digest(parent_id).digest(child_id).finish(),
@@ -223,8 +276,16 @@ impl TransitionRow {
             } else {
                 record.operator.unwrap_or("unknown")
             },
-            parent_inferred: None,
-            replay: "none",
+            parent_inferred: candidate.inferred,
+            replay: match seen {
+                _ if record.rebuilt => "rebuilt",
+                Some(seen) if seen.exact.is_some() => "exact",
+                Some(_) => "inexact",
+                None => "none",
+            },
+            replay_how: seen.and_then(|seen| seen.exact).map(How::name),
+            no_op: parent_program.is_some_and(|parent| parent.id == program.id),
+            marker_like: seen.is_some_and(|seen| seen.marker_like),
             model: record.model.clone(),
             temperature: record.temperature,
             prompt_tokens: record.prompt_tokens,

@@ -1,0 +1,203 @@
+//! From a row to a record, as a mapping says.
+
+use finch_core::Digest;
+use serde_json::{Map, Value as Json};
+
+use super::value::{Row, Value, float};
+use super::{Mapping, Rule, Test};
+use crate::catalog::Direction;
+use crate::code::Code;
+use crate::error::Result;
+use crate::ingest::assess::{self, Failure};
+use crate::ingest::record::{Attempt, FileLog, Quarantined, Record, micros};
+use crate::ingest::scaffold::read_answer;
+use crate::ingest::{LogFile, Scratch};
+
+/// Where a row stands.
+pub(super) struct Place {
+    pub(super) offset: u64,
+    pub(super) digest: Digest,
+}
+
+/// Adds what a row says to a log.
+pub(super) fn add(
+    mapping: &Mapping,
+    mut row: Row<'_>,
+    place: &Place,
+    file: &LogFile,
+    scratch: &Scratch,
+    log: &mut FileLog,
+) -> Result<()> {
+    let fields = &mapping.candidate;
+    let text = |value: &Option<Value>, row: &Row<'_>| value.as_ref().and_then(|value| value.text(row));
+    let number = |value: &Option<Value>, row: &Row<'_>| value.as_ref().and_then(|value| value.number(row));
+    let integer = |value: &Option<Value>, row: &Row<'_>| value.as_ref().and_then(|value| value.integer(row));
+    let id = |value: &Option<Value>, row: &Row<'_>| value.as_ref().and_then(|value| value.id(row));
+    let ids = |value: &Option<Value>, row: &Row<'_>| value.as_ref().map_or_else(Vec::new, |v| v.ids(row));
+    let kept = |value: &Option<Value>, row: &Row<'_>| match text(value, row) {
+        Some(text) => scratch.text(&text),
+        None => Ok(None),
+    };
+
+    let code = fields.code.text(&row).filter(|code| !code.trim().is_empty());
+    let program =
+        code.map(|code| scratch.program(&code, text(&fields.language, &row).as_deref())).transpose()?;
+    row.program = program.map(|program| program.id.to_string());
+    let group = id(&mapping.run.id, &row);
+    let error = text(&fields.error, &row);
+    let metrics = metrics(&fields.metrics, &fields.score, &mapping.score_key, &row);
+    let parents = ids(&fields.parents, &row);
+    let Some(native_id) = fields.id.id(&row) else {
+        if program.is_none() {
+            // Without a program and an id it is a proposal that failed.
+            log.attempts.push(Attempt {
+                parent: parents.into_iter().next(),
+                group,
+                iteration: integer(&fields.iteration, &row),
+                error: error.or_else(|| Some("no program".to_owned())),
+                response: kept(&fields.response, &row)?,
+                scores: metrics,
+                source: file.source.clone(),
+                offset: place.offset,
+                digest: Some(place.digest),
+                ..Attempt::default()
+            });
+            return Ok(());
+        }
+        let text = row.record.to_string();
+        let reason = "the record has no id where the mapping says";
+        log.quarantined.push(Quarantined::new(Code::BadRecord, reason, file, place.offset, text.as_bytes()));
+        return Ok(());
+    };
+    let feedback = text(&fields.feedback, &row).or_else(|| error.clone());
+    let by_rule = mapping.failures.iter().find(|rule| rule.holds(&row)).map(|rule| rule.failure);
+    let said = assess::failure(
+        &metrics,
+        None,
+        &format!("{}\n{}", error.as_deref().unwrap_or(""), feedback.as_deref().unwrap_or("")),
+    );
+    // A rule says that it failed; the texts may say more of why.
+    let failure = match (by_rule, error.as_deref()) {
+        (Some(Failure::Error), Some(error)) => Some(assess::reason(error).unwrap_or(Failure::Error)),
+        (Some(failure), _) => Some(failure),
+        (None, _) => said,
+    };
+    let mut record = Record {
+        copy_of: id(&fields.copy_of, &row),
+        parents,
+        program,
+        iteration: integer(&fields.iteration, &row),
+        island: integer(&fields.island, &row),
+        generation: integer(&fields.generation, &row),
+        metrics,
+        failure,
+        feedback: scratch.text(feedback.as_deref().unwrap_or(""))?,
+        eval_seconds: number(&fields.eval_seconds, &row),
+        created_at: number(&fields.created_at, &row).and_then(micros),
+        system_prompt: kept(&fields.system_prompt, &row)?,
+        user_prompt: kept(&fields.user_prompt, &row)?,
+        model: text(&fields.model, &row),
+        temperature: number(&fields.temperature, &row),
+        prompt_tokens: integer(&fields.prompt_tokens, &row),
+        completion_tokens: integer(&fields.completion_tokens, &row),
+        cost: number(&fields.cost, &row),
+        inspirations: ids(&fields.inspirations, &row),
+        direction: mapping.run.maximize.as_ref().and_then(|value| match value.of(&row).as_deref() {
+            Some(Json::Bool(true)) => Some(Direction::Maximize),
+            Some(Json::Bool(false)) => Some(Direction::Minimize),
+            _ => None,
+        }),
+        group: group.clone(),
+        task: text(&mapping.run.task, &row),
+        domain: text(&mapping.run.domain, &row),
+        source: file.source.clone(),
+        offset: place.offset,
+        digest: Some(place.digest),
+        native_id,
+        ..Record::default()
+    };
+    if let Some(answer) = text(&fields.response, &row) {
+        let before =
+            mapping.parent.as_ref().and_then(|parent| parent.code.as_ref()).and_then(|at| at.text(&row));
+        read_answer(&answer, before.as_deref(), &mut record, scratch)?;
+        if let Some(reasoning) = text(&fields.reasoning, &row) {
+            // Told apart by whoever logged it: nothing is to be taken off the answer.
+            record.reasoning = scratch.text(&reasoning)?;
+            record.response = scratch.text(&answer)?;
+        }
+    }
+    parent(mapping, &row, &mut record, file, scratch, log)?;
+    log.records.push(record);
+    Ok(())
+}
+
+/// What the record of a step says of the parent, as a record of its own.
+fn parent(
+    mapping: &Mapping,
+    row: &Row<'_>,
+    record: &mut Record,
+    file: &LogFile,
+    scratch: &Scratch,
+    log: &mut FileLog,
+) -> Result<()> {
+    let Some(fields) = &mapping.parent else { return Ok(()) };
+    let Some(native_id) = record.parents.first().cloned() else { return Ok(()) };
+    let code = fields.code.as_ref().and_then(|code| code.text(row));
+    let metrics = metrics(&fields.metrics, &fields.score, &mapping.score_key, row);
+    record.parent_metrics.clone_from(&metrics);
+    log.records.push(Record {
+        native_id,
+        stub: true,
+        program: code.map(|code| scratch.program(&code, None)).transpose()?,
+        failure: assess::failure(&metrics, None, ""),
+        metrics,
+        group: record.group.clone(),
+        task: record.task.clone(),
+        domain: record.domain.clone(),
+        source: file.source.clone(),
+        offset: record.offset,
+        digest: record.digest,
+        ..Record::default()
+    });
+    Ok(())
+}
+
+/// Metrics, with the score among them under its key.
+fn metrics(all: &Option<Value>, score: &Option<Value>, key: &str, row: &Row<'_>) -> Map<String, Json> {
+    let mut metrics = match all.as_ref().and_then(|all| all.of(row)).map(std::borrow::Cow::into_owned) {
+        Some(Json::Object(metrics)) => metrics,
+        _ => Map::new(),
+    };
+    match score.as_ref().and_then(|score| score.of(row)).map(std::borrow::Cow::into_owned) {
+        // Tables of text write numbers as text.
+        Some(Json::String(text)) if text.trim().parse::<f64>().is_ok() => {
+            metrics.insert(key.to_owned(), text.trim().parse().map_or(Json::Null, float));
+        }
+        Some(value) => {
+            metrics.insert(key.to_owned(), value);
+        }
+        None => {}
+    }
+    metrics
+}
+
+impl Rule {
+    fn holds(&self, row: &Row<'_>) -> bool {
+        let value = self.at.of(row);
+        let number = || self.at.number(row).or_else(|| crate::ingest::json::number(value.as_deref()?));
+        match &self.test {
+            Test::Is(expected) => value.as_deref().is_some_and(|value| {
+                value == expected || (expected.is_number() && value.as_f64() == expected.as_f64())
+            }),
+            Test::Missing => value.is_none(),
+            Test::Present => match value.as_deref() {
+                None => false,
+                Some(Json::String(text)) => !text.is_empty(),
+                Some(Json::Array(items)) => !items.is_empty(),
+                Some(_) => true,
+            },
+            Test::Below(limit) => number().is_some_and(|number| number < *limit),
+            Test::Above(limit) => number().is_some_and(|number| number > *limit),
+        }
+    }
+}

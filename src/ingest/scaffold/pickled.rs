@@ -1,0 +1,100 @@
+//! Pickled data as JSON, for readers that want values and no graph.
+//!
+//! A pickle's graph may have cycles, and one text may be mentioned a million times. So what is taken out of it has a
+//! depth and a size that cannot be passed; beyond them is null.
+
+use serde_json::{Map, Value as Json};
+
+use crate::ingest::mapping::float;
+use crate::ingest::pickle::{Kind, Value};
+
+/// How deep data is followed. States of searches are a handful of levels deep.
+const DEPTH: u32 = 12;
+
+/// Bytes that are taken out of one pickle.
+const BUDGET: usize = 512 << 20;
+
+/// Takes data out of a pickle, within a budget.
+pub(super) struct Taker {
+    left: usize,
+}
+
+impl Taker {
+    pub(super) fn new() -> Self {
+        Self { left: BUDGET }
+    }
+
+    /// A value as JSON; keys of dicts become text, and what is no data becomes null.
+    pub(super) fn json(&mut self, value: Value<'_>) -> Json {
+        self.at(value, DEPTH)
+    }
+
+    /// A dict as an object; empty when it is something else.
+    pub(super) fn object(&mut self, value: Option<Value<'_>>) -> Map<String, Json> {
+        match value.map(|value| self.json(value)) {
+            Some(Json::Object(object)) => object,
+            _ => Map::new(),
+        }
+    }
+
+    /// A text.
+    pub(super) fn text(&mut self, value: Option<Value<'_>>) -> Option<String> {
+        let text = value?.as_text()?;
+        self.spend(text.len()).then(|| text.into_owned())
+    }
+
+    fn spend(&mut self, bytes: usize) -> bool {
+        let enough = bytes <= self.left;
+        self.left = self.left.saturating_sub(bytes);
+        enough
+    }
+
+    fn at(&mut self, value: Value<'_>, depth: u32) -> Json {
+        if depth == 0 || !self.spend(8) {
+            return Json::Null;
+        }
+        if let Some(flag) = value.as_bool() {
+            return Json::from(flag);
+        }
+        if let Some(number) = value.as_i64() {
+            return Json::from(number);
+        }
+        if let Some(number) = value.as_f64() {
+            return float(number);
+        }
+        match value.kind() {
+            Kind::Text => self.text(Some(value)).map_or(Json::Null, Json::from),
+            Kind::List | Kind::Tuple | Kind::Set | Kind::FrozenSet => {
+                let mut items = Vec::new();
+                for item in value.items() {
+                    if self.left == 0 {
+                        break;
+                    }
+                    items.push(self.at(item, depth - 1));
+                }
+                Json::Array(items)
+            }
+            Kind::Dict | Kind::Object => {
+                let mut object = Map::new();
+                for (key, item) in value.entries() {
+                    if self.left == 0 {
+                        break;
+                    }
+                    if let Some(key) = self.key(key) {
+                        object.insert(key, self.at(item, depth - 1));
+                    }
+                }
+                match object.is_empty() && value.kind() == Kind::Object {
+                    true => Json::Null,
+                    false => Json::Object(object),
+                }
+            }
+            _ => Json::Null,
+        }
+    }
+
+    fn key(&mut self, key: Value<'_>) -> Option<String> {
+        let number = key.as_i64().map(|number| number.to_string());
+        number.or_else(|| self.text(Some(key)))
+    }
+}
