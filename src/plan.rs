@@ -65,6 +65,13 @@ impl<'a> Prepared<'a> {
         for (index, stage) in pipeline.stages.iter().enumerate() {
             match &stage.config {
                 Config::Ingest(config) => {
+                    for source in &config.sources {
+                        if let Some(path) = source.mapping.as_ref().filter(|path| !path.is_file()) {
+                            let message = format!("there is no mapping `{}`", path.display());
+                            let at = source.span.clone();
+                            return Err(pipeline.error(Diagnostic::new(Code::MissingSource, at, message)));
+                        }
+                    }
                     let paths = located(&stage.name, config, progress, interrupt)?;
                     let archives = remote::cache()?.join("archives");
                     let interrupted = || interrupt.asked().is_some();

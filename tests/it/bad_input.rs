@@ -46,7 +46,7 @@ fn broken_program_files() {
     check(&format!("{PROGRAMS}/list.json"), b"[1, 2, 3]", "F0314");
     check(&format!("{PROGRAMS}/no-code.json"), br#"{"id": "x", "metrics": {}}"#, "F0314");
     check(&format!("{PROGRAMS}/number.json"), br#"{"id": "x", "code": 5, "metrics": {}}"#, "F0314");
-    check(&format!("{PROGRAMS}/sky.json"), br#"{"id": "x", "solution": "y", "metrics": {}}"#, "F0318");
+    check(&format!("{PROGRAMS}/sky.json"), br#"{"id": "x", "solution": 5, "metrics": {}}"#, "F0314");
     check(&format!("{PROGRAMS}/deep.json"), "[".repeat(200_000).as_bytes(), "F0312");
 }
 

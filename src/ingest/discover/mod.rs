@@ -4,6 +4,7 @@
 //! files that are read, under their paths inside the unit, and what the spec and the sidecar say of it. Moving
 //! or renaming a unit changes nothing; links are not followed, so a log cannot lead out of its source.
 
+mod groups;
 mod layout;
 mod sidecar;
 mod tree;

@@ -21,15 +21,16 @@ use crate::ingest::{LogFile, Scratch, json};
 /// The scaffold's own fitness, minimised.
 const OBJECTIVE: &str = "objective";
 
-/// Reads one run.
+/// Reads one folder.
 pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
+    let series = series(file);
     let told = match file.part("run_log.txt") {
         Some(part) => open::text(file, part, &mut log)?.map(|text| console(&text)).unwrap_or_default(),
         None => HashMap::new(),
     };
-    // The number of the first sample with a text.
-    let mut known: HashMap<ProgramRef, String> = HashMap::new();
+    // The run and the number of the first sample with a text.
+    let mut known: Known = HashMap::new();
     let mut populations: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     for samples in [true, false] {
         for (part, of_file) in (0_u32..).zip(&file.parts) {
@@ -39,7 +40,8 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
             }
             let generation = name.trim_end_matches(".json").rsplit('_').next().and_then(|g| g.parse().ok());
             for (ordinal, entry) in entries(file, part, &mut log)?.into_iter().enumerate() {
-                let place = Place { file, part, ordinal: ordinal as u64, generation };
+                let place =
+                    Place { file, part, ordinal: ordinal as u64, generation, group: series.get(&part) };
                 let id = match samples {
                     true => sample(&entry, &place, &told, &mut known, scratch, &mut log)?,
                     false => member(&entry, &place, &mut known, scratch, &mut log)?,
@@ -50,6 +52,7 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
             }
         }
     }
+    adopt(&mut log.records);
     // What is found in a generation was made from the one before it.
     for record in &mut log.records {
         if let Some(before) = record.generation.and_then(|generation| populations.get(&(generation - 1))) {
@@ -60,11 +63,59 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
     Ok(log)
 }
 
+/// Texts that are known as samples, by run and number; or as members of populations, by their digest.
+type Known = HashMap<ProgramRef, (Option<String>, String)>;
+
+/// Runs that wrote their samples into one folder, by part; none where there is one. A restart begins again at number
+/// one, and leaves the files of the run before it.
+fn series(file: &LogFile) -> HashMap<u32, String> {
+    let mut ranges: Vec<(u64, u64, u32)> = Vec::new();
+    for (part, of_file) in (0_u32..).zip(&file.parts) {
+        let name = of_file.within.rsplit('/').next().unwrap_or("");
+        let range =
+            name.strip_prefix("samples_").and_then(|rest| rest.strip_suffix(".json")?.split_once('~'));
+        if let Some((Ok(first), Ok(last))) = range.map(|(first, last)| (first.parse(), last.parse())) {
+            ranges.push((first, last, part));
+        }
+    }
+    ranges.sort_unstable();
+    // Each range goes to the first run that it continues, else it begins one.
+    let mut ends: Vec<u64> = Vec::new();
+    let mut of_part = HashMap::new();
+    for (first, last, part) in ranges {
+        let run = ends.iter().position(|end| *end + 1 == first).unwrap_or(ends.len());
+        if run == ends.len() {
+            ends.push(last);
+        } else {
+            ends[run] = last;
+        }
+        of_part.insert(part, format!("samples to {last}"));
+    }
+    if ends.len() > 1 { of_part } else { HashMap::new() }
+}
+
+/// Members of populations that are no sample belong to the run of most of those that are.
+fn adopt(records: &mut [Record]) {
+    let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
+    for group in records.iter().filter_map(|record| record.group.as_deref()) {
+        *runs.entry(group).or_default() += 1;
+    }
+    let Some(largest) = runs.into_iter().max_by_key(|(_, count)| *count).map(|(run, _)| run.to_owned())
+    else {
+        return;
+    };
+    for record in records.iter_mut().filter(|record| record.group.is_none()) {
+        record.group = Some(largest.clone());
+    }
+}
+
 struct Place<'a> {
     file: &'a LogFile,
     part: u32,
     ordinal: u64,
     generation: Option<i64>,
+    /// The run among several of the folder.
+    group: Option<&'a String>,
 }
 
 impl Place<'_> {
@@ -73,6 +124,7 @@ impl Place<'_> {
         let run = self.file.digest.unwrap_or_else(|| Digest::of_bytes(&[]));
         let text = finch_core::manifest::canonical_json(&Value::Object(entry.clone()));
         Record {
+            group: self.group.cloned(),
             part: self.part,
             source: self.file.source_of(self.part),
             offset: self.ordinal,
@@ -144,7 +196,7 @@ fn sample(
     entry: &Map<String, Value>,
     place: &Place<'_>,
     told: &HashMap<i64, Told>,
-    known: &mut HashMap<ProgramRef, String>,
+    known: &mut Known,
     scratch: &Scratch,
     log: &mut FileLog,
 ) -> Result<Option<String>> {
@@ -163,6 +215,7 @@ fn sample(
             iteration: Some(order),
             error: Some(told.and_then(|told| told.note.clone()).unwrap_or_else(|| "no code".to_owned())),
             scores,
+            group: record.group,
             part: record.part,
             source: record.source,
             offset: record.offset,
@@ -173,7 +226,7 @@ fn sample(
     };
     let program = scratch.program(code, None)?;
     let native_id = order.to_string();
-    known.entry(program).or_insert_with(|| native_id.clone());
+    known.entry(program).or_insert_with(|| (place.group.cloned(), native_id.clone()));
     let mut record = Record {
         native_id: native_id.clone(),
         program: Some(program),
@@ -191,7 +244,7 @@ fn sample(
 fn member(
     entry: &Map<String, Value>,
     place: &Place<'_>,
-    known: &mut HashMap<ProgramRef, String>,
+    known: &mut Known,
     scratch: &Scratch,
     log: &mut FileLog,
 ) -> Result<Option<String>> {
@@ -200,10 +253,11 @@ fn member(
         return Ok(None);
     };
     let program = scratch.program(code, None)?;
-    let is_sample = known.get(&program).is_some_and(|id| id.parse::<i64>().is_ok());
+    let is_sample = known.get(&program).is_some_and(|(_, id)| id.parse::<i64>().is_ok());
     // The raw text tells two programs apart that differ in blanks alone; they are two candidates of one program.
-    let native_id = known.entry(program).or_insert_with(|| program.raw.to_string()).clone();
+    let (group, native_id) = known.entry(program).or_insert_with(|| (None, program.raw.to_string())).clone();
     let mut record = Record {
+        group,
         native_id: native_id.clone(),
         program: Some(program),
         generation: place.generation.filter(|_| !is_sample),

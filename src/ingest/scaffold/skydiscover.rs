@@ -1,7 +1,7 @@
 //! SkyDiscover: one candidate in one JSON file, whatever search made it.
 //!
 //! The layout is OpenEvolve's with other names: the text is a `solution`, artifacts are an object, and prompts stand
-//! under a diff's key also when the answer is a whole program. The initial program exists once an island under ids of
+//! under a diff's key also when the answer is a whole program. Migrants are copies under new ids. The initial program exists once an island under ids of
 //! its own. EvoX keeps the code of its search strategies elsewhere; it is no program of the task.
 
 use serde_json::Value;
@@ -28,8 +28,12 @@ fn program(value: &Value, scratch: &Scratch) -> Result<Result<Record, String>> {
     let metadata = json::object(object, "metadata");
     let artifacts = artifacts(object.get("artifacts"));
     let inspirations = object.get("other_context_ids").and_then(Value::as_array);
+    let parent = json::id(object, "parent_id");
+    // A migrant has an id of its own, and its source for a parent.
+    let migrant = metadata.contains_key("migrated_from");
     let mut record = Record {
-        parents: json::id(object, "parent_id").into_iter().collect(),
+        copy_of: parent.clone().filter(|_| migrant),
+        parents: parent.into_iter().filter(|_| !migrant).collect(),
         program: Some(scratch.program(code, json::text(object, "language"))?),
         iteration: json::integer(object, "iteration_found"),
         island: json::integer(&metadata, "island"),

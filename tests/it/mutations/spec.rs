@@ -14,6 +14,7 @@ tasks = "tasks.toml"
 [stages.logs]
 kind = "ingest"
 sources = ["logs/a", "logs/b", "logs/c"]
+infer_parents = false
 max_quarantined = 0.5
 
 [stages.unique]
@@ -101,10 +102,11 @@ launcher = "local"
 pub(super) const QUERY: &str = "SELECT task, count(*) AS examples FROM sft.examples GROUP BY task";
 
 /// Lines that say what holds without them. Not `MODEL`'s: its defaults are in the schema.
-pub(super) const DEFAULTS: [(&str, &str); 16] = [
+pub(super) const DEFAULTS: [(&str, &str); 17] = [
     ("pipeline", "name = \"mutations\"\n"),
     ("pipeline", "sample = 1.0\n"),
     ("logs", "max_quarantined = 0.5\n"),
+    ("logs", "infer_parents = false\n"),
     ("unique", "exact = \"canonical\"\n"),
     ("unique", "keep = \"best\"\n"),
     ("labelled", "tolerance = { absolute = 0.0, relative = 1e-9 }\n"),
@@ -131,6 +133,7 @@ use Change::{Refused, To};
 
 /// A change of each parameter, by stage and by name in the manifest.
 pub(super) const CHANGES: &[(&str, &str, Change)] = &[
+    ("logs", "infer_parents", To("infer_parents = false", "infer_parents = true")),
     ("unique", "exact", To("\"canonical\"", "\"raw\"")),
     ("unique", "keep", Refused("\"best\"", "\"first\"")),
     ("labelled", "absolute", To("absolute = 0.0", "absolute = 0.25")),

@@ -5,7 +5,7 @@
 //! not published either, a summary that a model wrote of every program still holds its score, to two digits: it is used
 //! and marked.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use finch_core::{Digest, Kind};
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ use crate::code::Code;
 use crate::error::Result;
 use crate::ingest::mapping::{float, seconds};
 use crate::ingest::open::{self, MAX_DOCUMENT};
-use crate::ingest::record::{Attempt, FileLog, Quarantined, Record, micros};
+use crate::ingest::record::{Attempt, FileLog, ProgramRef, Quarantined, Record, micros};
 use crate::ingest::{LogFile, Scratch, assess, json};
 
 /// Marks a score that is known from the summary of a model alone.
@@ -37,7 +37,7 @@ struct Files {
 /// Reads the generations that are not `known`; the attempts of all.
 pub(super) fn read(
     file: &LogFile,
-    known: &BTreeSet<i64>,
+    known: &BTreeMap<i64, (String, Option<ProgramRef>)>,
     scratch: &Scratch,
     log: &mut FileLog,
 ) -> Result<()> {
@@ -46,12 +46,18 @@ pub(super) fn read(
         Some(part) if known.is_empty() => summary(file, part, log)?,
         _ => HashMap::new(),
     };
-    // Programs by their canonical text: the first generation that has each.
-    let mut programs: HashMap<Digest, i64> = HashMap::new();
+    // Programs by their canonical text: the id of the first generation that has each.
+    let mut programs: HashMap<Digest, String> = HashMap::new();
     for (&generation, files) in &generations {
         let native_id = format!("gen_{generation}");
         let answers = attempts(file, generation, files, scratch, log)?;
-        let Some(main) = files.main.filter(|_| !known.contains(&generation)) else { continue };
+        if let Some((id, program)) = known.get(&generation) {
+            if let Some(program) = program {
+                programs.entry(program.id).or_insert_with(|| id.clone());
+            }
+            continue;
+        }
+        let Some(main) = files.main else { continue };
         let Some(code) = open::text(file, main, log)? else { continue };
         let program = scratch.program(&code, label(&file.parts[main as usize].within))?;
         let original = match files.original {
@@ -60,7 +66,7 @@ pub(super) fn read(
         };
         let parent = original.as_ref().and_then(|text| {
             let id = finch_core::canon::program_id(&finch_core::canon::canonical(text));
-            programs.get(&id).map(|generation| format!("gen_{generation}"))
+            programs.get(&id).cloned()
         });
         let (metrics, correct, error) = evaluation(file, files, summary.get(&generation), log)?;
         let mut record = Record {
@@ -78,7 +84,7 @@ pub(super) fn read(
             ..Record::default()
         };
         answer(file, files, answers, original.as_deref(), &mut record, scratch, log)?;
-        programs.entry(program.id).or_insert(generation);
+        programs.entry(program.id).or_insert_with(|| record.native_id.clone());
         log.records.push(record);
     }
     Ok(())

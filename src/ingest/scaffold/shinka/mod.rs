@@ -6,11 +6,11 @@
 mod database;
 mod generations;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::super::{LogFile, Scratch};
 use crate::error::Result;
-use crate::ingest::record::FileLog;
+use crate::ingest::record::{FileLog, ProgramRef};
 use crate::ingest::sqlite::Database;
 
 /// Reads one results folder.
@@ -33,7 +33,11 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
         };
         database::read(&database, scratch, &mut log)?;
     }
-    let known: BTreeSet<i64> = log.records.iter().filter_map(|record| record.generation).collect();
+    // Of copies the original: what descends from either is a child of that.
+    let originals = log.records.iter().filter(|record| record.copy_of.is_none());
+    let known: BTreeMap<i64, (String, Option<ProgramRef>)> = originals
+        .filter_map(|record| Some((record.generation?, (record.native_id.clone(), record.program))))
+        .collect();
     generations::read(file, &known, scratch, &mut log)?;
     Ok(log)
 }
