@@ -69,7 +69,9 @@ impl<'a> Prepared<'a> {
                         if let Some(path) = source.mapping.as_ref().filter(|path| !path.is_file()) {
                             let message = format!("there is no mapping `{}`", path.display());
                             let at = source.span.clone();
-                            return Err(pipeline.error(Diagnostic::new(Code::MissingSource, at, message)));
+                            return Err(pipeline
+                                .error(Diagnostic::new(Code::MissingSource, at, message))
+                                .into());
                         }
                     }
                     let paths = located(&stage.name, config, progress, interrupt)?;
