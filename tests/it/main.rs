@@ -16,6 +16,7 @@ mod incremental;
 mod meta;
 mod mutations;
 mod pack;
+mod pickles;
 mod project;
 mod query;
 mod real_logs;
@@ -25,6 +26,7 @@ mod remote_errors;
 mod remote_sources;
 #[path = "../s3/server.rs"]
 mod s3;
+mod scaffolds;
 mod schemas;
 mod semantics;
 mod show;

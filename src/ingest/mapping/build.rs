@@ -71,11 +71,11 @@ pub(super) fn add(
     };
     let feedback = text(&fields.feedback, &row).or_else(|| error.clone());
     let by_rule = mapping.failures.iter().find(|rule| rule.holds(&row)).map(|rule| rule.failure);
-    let said = assess::failure(
-        &metrics,
-        None,
-        &format!("{}\n{}", error.as_deref().unwrap_or(""), feedback.as_deref().unwrap_or("")),
-    );
+    // The mapping says what the score is, so its name says nothing of a failure, as `error` would.
+    let mut others = metrics.clone();
+    others.remove(&mapping.score_key);
+    let texts = [error.as_deref(), feedback.as_deref()].map(Option::unwrap_or_default).join("\n");
+    let said = assess::failure(&others, None, &texts);
     // A rule says that it failed; the texts may say more of why.
     let failure = match (by_rule, error.as_deref()) {
         (Some(Failure::Error), Some(error)) => Some(assess::reason(error).unwrap_or(Failure::Error)),

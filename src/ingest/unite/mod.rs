@@ -161,17 +161,31 @@ fn distinct(runs: &mut [Run]) {
     }
 }
 
-/// For each unit the lowest unit that has a run with it: one that holds a record of the same content. Ids that are
-/// no UUIDs count in all of them, so a run that was copied to two folders is one run.
+/// For each unit the lowest unit that has a run with it: one that holds a record of the same content, or speaks of the
+/// same UUID beside ids of its own. Ids that are no UUIDs count in all of them, so a run that was copied to two folders
+/// is one run, and so is one whose trace lies apart from its programs.
 fn namespaces(units: &[UnitRecords]) -> Vec<usize> {
     let mut parent: Vec<usize> = (0..units.len()).collect();
-    let mut first: HashMap<(&str, Digest), usize> = HashMap::new();
+    let mut join = |a: usize, b: usize| {
+        let (a, b) = (find(&mut parent, a), find(&mut parent, b));
+        parent[a.max(b)] = a.min(b);
+    };
+    let mut contents: HashMap<(&str, Digest), usize> = HashMap::new();
+    let mut uuids: HashMap<(&str, &str), usize> = HashMap::new();
     for (unit, log) in units.iter().enumerate() {
+        let mut has_own = false;
         for record in log.records.iter().filter(|record| !is_uuid(&record.native_id)) {
-            let Some(digest) = record.digest else { continue };
-            let other = *first.entry((log.scaffold, digest)).or_insert(unit);
-            let (a, b) = (find(&mut parent, unit), find(&mut parent, other));
-            parent[a.max(b)] = a.min(b);
+            has_own = true;
+            if let Some(digest) = record.digest {
+                join(unit, *contents.entry((log.scaffold, digest)).or_insert(unit));
+            }
+        }
+        // Most units have UUIDs alone, which count everywhere as they are.
+        let of_others = log.records.iter().filter(|_| has_own);
+        for id in of_others.flat_map(|one| one.parents.iter().chain(&one.copy_of).chain([&one.native_id])) {
+            if is_uuid(id) {
+                join(unit, *uuids.entry((log.scaffold, id)).or_insert(unit));
+            }
         }
     }
     (0..units.len()).map(|unit| find(&mut parent, unit)).collect()

@@ -53,6 +53,18 @@ fn ids_that_are_no_uuids_stay_in_their_unit() {
 }
 
 #[test]
+fn a_trace_apart_from_programs_that_migrated_is_of_their_run() {
+    // Programs have ids of their folder's own, and migrants UUIDs, which children in the trace name as parents.
+    let migrant = Record { copy_of: Some("it1".to_owned()), parents: vec![], ..record(IDS[0], None, 3) };
+    let programs = vec![record("initial", None, 1), record("it1", Some("initial"), 2), migrant];
+    let trace = vec![record("it1", Some("initial"), 12), record("it2", Some(IDS[0]), 14)];
+    let runs = united(vec![programs, trace]);
+    assert_eq!(runs.len(), 1);
+    assert_eq!(ids(&runs[0]), ["initial", "it1", "it2"]);
+    assert_eq!(runs[0].candidates["it2"].parents, ["it1"]);
+}
+
+#[test]
 fn a_copied_run_without_uuids_is_one_run() {
     let unit = || vec![record("initial", None, 1), record("it1", Some("initial"), 2)];
     let mut grown = unit();
