@@ -87,7 +87,7 @@ pub fn recognised(pipeline: &Pipeline, config: &Ingest, found: &Discovery) -> Re
     let empty = config.sources.iter().filter(|source| found.empty.contains(&source.given));
     let diagnostics = empty.map(|source| {
         let message = format!("nothing in `{}` is a log that finch knows", source.given);
-        let hint = "OpenEvolve checkpoints and traces and ShinkaEvolve databases are read".to_owned();
+        let hint = "`finch inspect` shows what it saw there; `{ path = …, mapping = … }` reads what it does not know".to_owned();
         Diagnostic::new(Code::NothingRecognised, source.span.clone(), message).with_hint(hint)
     });
     finish(pipeline, diagnostics.collect())

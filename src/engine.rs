@@ -69,7 +69,18 @@ pub fn run(
     progress: &Progress,
     interrupt: &Interrupt,
 ) -> Result<Built> {
-    let prepared = Prepared::new(pipeline, progress, interrupt)?;
+    run_prepared(&Prepared::new(pipeline, progress, interrupt)?, selection, budget, progress, interrupt)
+}
+
+/// Builds a pipeline whose sources were looked at already.
+pub fn run_prepared(
+    prepared: &Prepared<'_>,
+    selection: &Selection,
+    budget: Budget,
+    progress: &Progress,
+    interrupt: &Interrupt,
+) -> Result<Built> {
+    let pipeline = prepared.pipeline;
     for name in selection.only.iter().chain(&selection.force) {
         if pipeline.stage(name).is_none() {
             return Err(Error::Usage(format!("the spec has no stage `{name}`")));
@@ -80,12 +91,12 @@ pub fn run(
         discovery.stats.save();
     }
     let mut lease = Lease::take(&store, Work::Build)?;
-    early_trainer(&prepared, selection, &store)?;
+    early_trainer(prepared, selection, &store)?;
     let mut record = BuildRecord::start(&pipeline.name, budget.threads);
     record.only.clone_from(&selection.only);
     let started = Instant::now();
     let mut build = Build {
-        prepared: &prepared,
+        prepared,
         store: &store,
         lease: &mut lease,
         budget,

@@ -3,6 +3,7 @@
 //! It reads the logs as `ingest` would, into a store that is thrown away, and says what came out. Nothing is
 //! written, except sidecars when they are asked for.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,8 +16,9 @@ use serde::Serialize;
 
 use super::BudgetArgs;
 use super::output::{columns, print};
-use super::query::{ingest, is_address};
+use super::query::{inspected, is_address};
 use crate::error::{Error, Result};
+use crate::ingest::{Discovery, Unit};
 use crate::sql::{Engine, Width, views};
 
 #[derive(Args)]
@@ -37,10 +39,36 @@ pub(super) struct Inspect {
     budget: BudgetArgs,
 }
 
+/// What is said of a folder that one scaffold wrote into.
+#[derive(Debug, Serialize)]
+struct LogLine {
+    folder: String,
+    scaffold: &'static str,
+    /// From 0, and 1 where all that tells the scaffold is there.
+    certainty: f64,
+    evidence: String,
+    files: usize,
+    bytes: u64,
+}
+
+/// Where the bytes of the inspected paths went.
+#[derive(Debug, Default, Serialize)]
+struct Account {
+    /// Read by a reader.
+    read: u64,
+    /// Look like logs and are none that is known.
+    foreign: u64,
+    /// Hold no records, by what they are: files and bytes.
+    known: BTreeMap<String, (u64, u64)>,
+}
+
 /// What is said of a run.
 #[derive(Debug, Serialize)]
 struct RunLine {
     folder: String,
+    /// The folder, as it is below the path that was inspected.
+    #[serde(skip)]
+    short: String,
     scaffold: String,
     task: String,
     task_from: String,
@@ -88,13 +116,16 @@ impl Inspect {
             ));
         }
         let budget = self.budget.budget();
-        let mut runs = Vec::new();
-        let mut problems = Vec::new();
+        let (mut logs, mut runs, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        let mut account = Account::default();
         for path in &self.paths {
             if !is_address(path) && !path.exists() {
                 return Err(Error::Usage(format!("`{}` does not exist", path.display())));
             }
-            let (store, _folder) = ingest(std::slice::from_ref(path), self.tasks.as_deref(), budget)?;
+            let (store, _folder, found) =
+                inspected(std::slice::from_ref(path), self.tasks.as_deref(), budget)?;
+            account.add(&found);
+            logs.extend(found.units.iter().map(log_line));
             let build = store.latest_build(None)?;
             let scratch = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
             let engine = Engine::new(budget.threads, budget.memory, scratch.path())?;
@@ -114,12 +145,61 @@ impl Inspect {
         }
         let written = if self.write_sidecars { write_sidecars(&runs)? } else { Vec::new() };
         if self.json {
-            let all = serde_json::json!({"runs": runs, "problems": problems, "sidecars_written": written});
+            let all = serde_json::json!({
+                "logs": logs, "runs": runs, "bytes": account, "problems": problems, "sidecars_written": written
+            });
             print(&format!("{all}\n"))?;
         } else {
-            print(&describe(&runs, &problems, &written))?;
+            print(&describe(&logs, &runs, &account, &problems, &written))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn log_line(unit: &Unit) -> LogLine {
+    LogLine {
+        folder: unit.source.clone(),
+        scaffold: unit.scaffold,
+        certainty: unit.certainty,
+        evidence: unit.evidence.clone(),
+        files: unit.files.iter().map(|log| log.parts.len().max(1)).sum(),
+        bytes: unit.files.iter().map(|log| log.bytes).sum(),
+    }
+}
+
+impl Account {
+    fn add(&mut self, found: &Discovery) {
+        self.read += found.units.iter().flat_map(|unit| &unit.files).map(|log| log.bytes).sum::<u64>();
+        self.foreign += found.foreign.iter().map(|file| file.bytes).sum::<u64>();
+        for (why, tally) in &found.ignored {
+            let known = self.known.entry((*why).to_owned()).or_default();
+            known.0 += tally.files;
+            known.1 += tally.bytes;
+        }
+    }
+
+    fn describe(&self) -> String {
+        let known: u64 = self.known.values().map(|(_, bytes)| bytes).sum();
+        let mut out = format!(
+            "bytes: {} read, {} of unknown files, {} of files without records\n",
+            human(self.read),
+            human(self.foreign),
+            human(known)
+        );
+        for (why, (files, bytes)) in &self.known {
+            out += &format!("  {files} files, {}: {why}\n", human(*bytes));
+        }
+        out
+    }
+}
+
+/// A size as people read it.
+fn human(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
 }
 
@@ -132,6 +212,7 @@ fn run_line(batch: &RecordBatch, row: usize, entry: &Path) -> RunLine {
     RunLine {
         proposed_task: (task_from == "unknown").then(|| propose(&folder)),
         folder: folder.display().to_string(),
+        short: source.clone(),
         scaffold: text(batch, 1, row).unwrap_or_default(),
         task: text(batch, 2, row).unwrap_or_default(),
         task_from,
@@ -203,7 +284,21 @@ fn write_sidecars(runs: &[RunLine]) -> Result<Vec<String>> {
     Ok(written)
 }
 
-fn describe(runs: &[RunLine], problems: &[Problem], written: &[String]) -> String {
+fn describe(
+    logs: &[LogLine],
+    runs: &[RunLine],
+    account: &Account,
+    problems: &[Problem],
+    written: &[String],
+) -> String {
+    let rows: Vec<Vec<String>> = logs
+        .iter()
+        .map(|log| {
+            let sure = format!("{:.0} %", log.certainty * 100.0);
+            vec![log.folder.clone(), log.scaffold.to_owned(), sure, log.files.to_string(), log.evidence.clone()]
+        })
+        .collect();
+    let mut out = columns(&["log", "scaffold", "certain", "files", "by"], &rows) + "\n";
     let rows: Vec<Vec<String>> = runs
         .iter()
         .map(|run| {
@@ -213,7 +308,7 @@ fn describe(runs: &[RunLine], problems: &[Problem], written: &[String]) -> Strin
                 None => format!("{} ({})", run.task, run.task_from),
             };
             vec![
-                run.folder.clone(),
+                run.short.clone(),
                 run.scaffold.clone(),
                 task,
                 run.candidates.to_string(),
@@ -224,9 +319,8 @@ fn describe(runs: &[RunLine], problems: &[Problem], written: &[String]) -> Strin
             ]
         })
         .collect();
-    let header =
-        ["folder", "scaffold", "task", "candidates", "copies", "transitions", "invalid", "judged by"];
-    let mut out = columns(&header, &rows);
+    let header = ["run", "scaffold", "task", "candidates", "copies", "transitions", "invalid", "judged by"];
+    out += &columns(&header, &rows);
     let sum = |of: fn(&RunLine) -> i64| runs.iter().map(of).sum::<i64>();
     out += &format!(
         "\n{} runs, {} candidates, {} copies merged, {} transitions\n",
@@ -235,6 +329,7 @@ fn describe(runs: &[RunLine], problems: &[Problem], written: &[String]) -> Strin
         sum(|run| run.copies),
         sum(|run| run.transitions)
     );
+    out += &account.describe();
     for problem in problems {
         out += &format!(
             "{}: {} records, such as {}: {}\n",

@@ -15,7 +15,9 @@ use super::{BudgetArgs, StoreArgs};
 use crate::code::Code;
 use crate::engine::{self, Selection};
 use crate::error::{Error, Result};
+use crate::ingest::Discovery;
 use crate::interrupt::Interrupt;
+use crate::plan::Prepared;
 use crate::progress::Progress;
 use crate::spec;
 use crate::sql::format::Format;
@@ -187,6 +189,16 @@ pub(super) fn ingest(
     tasks: Option<&Path>,
     budget: engine::Budget,
 ) -> Result<(Store, tempfile::TempDir)> {
+    let (store, folder, _) = inspected(logs, tasks, budget)?;
+    Ok((store, folder))
+}
+
+/// The same, with what was found in the folders.
+pub(super) fn inspected(
+    logs: &[PathBuf],
+    tasks: Option<&Path>,
+    budget: engine::Budget,
+) -> Result<(Store, tempfile::TempDir, Discovery)> {
     let folder = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
     let sources: Result<Vec<toml::Value>> = logs
         .iter()
@@ -218,6 +230,9 @@ pub(super) fn ingest(
     document.insert("pipeline".to_owned(), pipeline.into());
     document.insert("stages".to_owned(), stages.into());
     let pipeline = spec::parse(Path::new("command line"), &document.to_string(), folder.path())?;
-    engine::run(&pipeline, &Selection::default(), budget, &Progress::quiet(), &Interrupt::default())?;
-    Ok((Store::open(&pipeline.store, &Interrupt::default())?, folder))
+    let (progress, interrupt) = (Progress::quiet(), Interrupt::default());
+    let mut prepared = Prepared::new(&pipeline, &progress, &interrupt)?;
+    engine::run_prepared(&prepared, &Selection::default(), budget, &progress, &interrupt)?;
+    let found = prepared.discoveries.remove(&0).unwrap_or_default();
+    Ok((Store::open(&pipeline.store, &interrupt)?, folder, found))
 }

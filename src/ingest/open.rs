@@ -9,6 +9,7 @@ use finch_core::Digest;
 use super::LogFile;
 use super::archive::stream::{self, Damage, Plain};
 use super::record::{FileLog, Quarantined, changed};
+use super::stat::Stamp;
 use crate::code::Code;
 use crate::error::{Error, Result};
 
@@ -16,45 +17,65 @@ use crate::error::{Error, Result};
 pub(super) const MAX_DOCUMENT: u64 = 256 << 20;
 
 /// A log that is being read from its beginning to its end.
-pub(super) struct Opened(Plain);
+pub(super) struct Opened {
+    plain: Plain,
+    settled: Option<Stamp>,
+}
 
 impl Read for Opened {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read(buffer)
+        self.plain.read(buffer)
     }
 }
 
 impl Opened {
+    /// Opens a file. One that had been at rest is not hashed again: its stamp tells whether it is the same.
+    fn open(path: &Path, settled: Option<Stamp>) -> std::io::Result<Self> {
+        let settled = settled.filter(|stamp| Stamp::at(path) == Some(*stamp));
+        let plain = if settled.is_some() { stream::open(path) } else { stream::open_hashed(path) };
+        Ok(Self { plain: plain?, settled })
+    }
+
+    /// Ends reading: whether what was read is what was hashed before.
+    fn ends_unchanged(self, path: &Path, digest: Option<Digest>) -> Result<bool> {
+        if self.settled.is_some() && Stamp::at(path) == self.settled {
+            return Ok(true);
+        }
+        let hash = match self.settled {
+            None => self.plain.finish().map_err(Error::io("read", path))?,
+            // It was written to while it was read.
+            Some(_) => return Ok(false),
+        };
+        Ok(match (hash, digest) {
+            (Some(hash), Some(digest)) => Digest::from_bytes(*hash.as_bytes()) == digest,
+            _ => true,
+        })
+    }
+
     /// Ends reading: fails when what was read is not what was hashed.
     pub(super) fn check(self, file: &LogFile) -> Result<()> {
-        let hash = self.0.finish().map_err(Error::io("read", &file.path))?;
-        match (hash, file.digest) {
-            (Some(hash), Some(digest)) if Digest::from_bytes(*hash.as_bytes()) != digest => {
-                Err(changed(file))
-            }
-            _ => Ok(()),
-        }
+        if self.ends_unchanged(&file.path, file.digest)? { Ok(()) } else { Err(changed(file)) }
     }
 }
 
 /// Opens a log that is one file. The inner error is about the log.
 pub(super) fn stream(file: &LogFile) -> Result<Result<Opened, Quarantined>> {
-    match stream::open_hashed(&file.path) {
-        Ok(plain) => Ok(Ok(Opened(plain))),
+    match Opened::open(&file.path, file.settled) {
+        Ok(opened) => Ok(Ok(opened)),
         Err(error) => failed(file, &file.path, file.digest.is_some(), error).map(Err),
     }
 }
 
 /// A log that is one file, as a whole. The inner error is about the log.
 pub(super) fn whole(file: &LogFile, limit: u64) -> Result<Result<Vec<u8>, Quarantined>> {
-    read(file, &file.path, file.digest, limit)
+    read(file, &file.path, (file.digest, file.settled), limit)
 }
 
 /// One file of a log that has several, as a whole.
 pub(super) fn part(file: &LogFile, index: u32, limit: u64) -> Result<Result<Vec<u8>, Quarantined>> {
     match file.parts.get(index as usize) {
         Some(part) => {
-            let bytes = read(file, &part.path, part.digest, limit)?;
+            let bytes = read(file, &part.path, (part.digest, part.settled), limit)?;
             Ok(bytes.map_err(|bad| bad.in_part(file, index)))
         }
         None => Ok(Ok(Vec::new())),
@@ -87,24 +108,21 @@ pub(super) fn decode(bytes: &[u8], replaced: &mut u64) -> String {
 fn read(
     file: &LogFile,
     path: &Path,
-    digest: Option<Digest>,
+    (digest, settled): (Option<Digest>, Option<Stamp>),
     limit: u64,
 ) -> Result<Result<Vec<u8>, Quarantined>> {
-    let mut plain = match stream::open_hashed(path) {
-        Ok(plain) => plain,
+    let mut opened = match Opened::open(path, settled) {
+        Ok(opened) => opened,
         Err(error) => return failed(file, path, digest.is_some(), error).map(Err),
     };
     let mut bytes = Vec::new();
-    let read = (&mut plain).take(limit + 1).read_to_end(&mut bytes);
+    let read = opened.by_ref().take(limit + 1).read_to_end(&mut bytes);
     let damage = match read {
         Ok(_) => None,
         Err(error) if stream::damage(&error).is_some() => Some(error),
         Err(error) => return failed(file, path, digest.is_some(), error).map(Err),
     };
-    let hash = plain.finish().map_err(Error::io("read", path))?;
-    if let (Some(hash), Some(digest)) = (hash, digest)
-        && Digest::from_bytes(*hash.as_bytes()) != digest
-    {
+    if !opened.ends_unchanged(path, digest)? {
         return Err(changed(file));
     }
     if let Some(error) = damage {

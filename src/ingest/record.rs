@@ -138,6 +138,28 @@ pub struct Record {
     pub digest: Option<Digest>,
 }
 
+impl Record {
+    /// A digest of what it says, from its ids and scalars and the digests of its texts.
+    pub(super) fn content(&self) -> Digest {
+        let number = |number: Option<i64>| number.map_or(String::new(), |number| number.to_string());
+        let mut fields = Kind::Unit.fields().text("record").text(&self.native_id);
+        for id in self.parents.iter().chain(&self.copy_of) {
+            fields = fields.text(id);
+        }
+        for scalar in [self.iteration, self.island, self.generation, self.created_at] {
+            fields = fields.text(&number(scalar));
+        }
+        let texts = [self.feedback, self.system_prompt, self.user_prompt, self.reasoning, self.response];
+        for id in texts.into_iter().chain([self.program.map(|program| program.raw)]) {
+            fields = fields.bytes(id.as_ref().map_or(&[], |id| id.as_bytes()));
+        }
+        for metrics in [&self.metrics, &self.parent_metrics] {
+            fields = fields.text(&finch_core::manifest::canonical_json(&Value::Object(metrics.clone())));
+        }
+        fields.finish()
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_first(part: &u32) -> bool {
     *part == 0

@@ -4,10 +4,10 @@
 //! Readers run on all threads and hand over every program and prompt as soon as they see it, so memory holds
 //! ids and scalars only. The order of arrival does not matter: the final tables are sorted by id.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{AsArray, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -35,9 +35,11 @@ const FLUSH_BYTES: usize = 8 << 20;
 /// The programs and texts seen so far.
 pub struct Scratch {
     folder: PathBuf,
-    programs: Mutex<Sheet<(Digest, String)>>,
-    texts: Mutex<Sheet<Digest>>,
-    logs: Mutex<Sheet<Digest>>,
+    programs: Sheet<(Digest, String)>,
+    texts: Sheet<Digest>,
+    logs: Sheet<Digest>,
+    /// Programs by their raw text and label: a step repeats its parent's text, and most work on a text is for its first.
+    seen: Mutex<HashMap<(Digest, Option<String>), Digest>>,
 }
 
 /// Takes the texts and the numbers of a row.
@@ -53,9 +55,10 @@ impl Scratch {
         let texts = ["text_id", "text"];
         Ok(Self {
             folder: folder.to_path_buf(),
-            programs: Mutex::new(Sheet::create(folder.join(PROGRAMS), &programs, &["bytes", "lines"])?),
-            texts: Mutex::new(Sheet::create(folder.join(TEXTS), &texts, &[])?),
-            logs: Mutex::new(Sheet::create(folder.join(LOGS), &["key", "log"], &["part", "parts"])?),
+            programs: Sheet::create(folder.join(PROGRAMS), &programs, &["bytes", "lines"])?,
+            texts: Sheet::create(folder.join(TEXTS), &texts, &[])?,
+            logs: Sheet::create(folder.join(LOGS), &["key", "log"], &["part", "parts"])?,
+            seen: Mutex::default(),
         })
     }
 
@@ -66,17 +69,23 @@ impl Scratch {
 
     /// Keeps a program; the canonical text is what is stored. `label` is the scaffold's word for its language.
     pub fn program(&self, code: &str, label: Option<&str>) -> Result<ProgramRef> {
+        let raw = Digest::of_bytes(code.as_bytes());
+        let key = (raw, label.map(str::to_owned));
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&id) = seen().get(&key) {
+            return Ok(ProgramRef { id, raw });
+        }
         let language = language(code, label);
         let text = canonical(code);
         let id = program_id(&text);
-        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         // The language is part of the key, and the lowest wins in the end: which record came first must not
         // decide anything.
-        if programs.is_new((id, language.to_owned())) {
+        if self.programs.is_new((id, language.to_owned())) {
             let lines = text.lines().count() as i64;
-            programs.add(&[&id.to_string(), language, &text], &[text.len() as i64, lines])?;
+            self.programs.add(&[&id.to_string(), language, &text], &[text.len() as i64, lines])?;
         }
-        Ok(ProgramRef { id, raw: Digest::of_bytes(code.as_bytes()) })
+        seen().insert(key, id);
+        Ok(ProgramRef { id, raw })
     }
 
     /// Keeps a text; nothing for an empty one.
@@ -85,9 +94,8 @@ impl Scratch {
             return Ok(None);
         }
         let id = text_id(text);
-        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        if texts.is_new(id) {
-            texts.add(&[&id.to_string(), text], &[])?;
+        if self.texts.is_new(id) {
+            self.texts.add(&[&id.to_string(), text], &[])?;
         }
         Ok(Some(id))
     }
@@ -95,10 +103,11 @@ impl Scratch {
     /// Keeps what a file said, under the key of its content.
     pub fn log(&self, key: Digest, log: &FileLog) -> Result<()> {
         let parts = log.records.len().div_ceil(RECORDS_A_ROW).max(1);
-        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        if !logs.is_new(key) {
+        if !self.logs.is_new(key) {
             return Ok(());
         }
+        // The parts of a log follow each other in the file.
+        let mut rows = Vec::with_capacity(parts);
         for part in 0..parts {
             let records = log.records.iter().skip(part * RECORDS_A_ROW).take(RECORDS_A_ROW).collect();
             let rest = part == 0;
@@ -111,9 +120,10 @@ impl Scratch {
             };
             let text = serde_json::to_string(&part_of)
                 .map_err(|source| Error::Manifest { path: self.folder.join(LOGS), source })?;
-            logs.add(&[&key.to_string(), &text], &[part as i64, parts as i64])?;
+            rows.push((text, [part as i64, parts as i64]));
         }
-        Ok(())
+        let key = key.to_string();
+        self.logs.add_all(rows.iter().map(|(text, numbers)| ([key.as_str(), text.as_str()], numbers)))
     }
 
     /// Adds what another scratch folder holds, as far as it is new.
@@ -136,31 +146,30 @@ impl Scratch {
             Ok(())
         };
         let id = |text: &str| text.parse::<Digest>().unwrap_or_else(|_| text_id(text));
-        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        each(PROGRAMS, &mut |texts, numbers| match programs.is_new((id(texts[0]), texts[1].to_owned())) {
-            true => programs.add(texts, numbers),
+        each(
+            PROGRAMS,
+            &mut |texts, numbers| match self.programs.is_new((id(texts[0]), texts[1].to_owned())) {
+                true => self.programs.add(texts, numbers),
+                false => Ok(()),
+            },
+        )?;
+        each(TEXTS, &mut |texts, numbers| match self.texts.is_new(id(texts[0])) {
+            true => self.texts.add(texts, numbers),
             false => Ok(()),
         })?;
-        let mut all = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        each(TEXTS, &mut |texts, numbers| match all.is_new(id(texts[0])) {
-            true => all.add(texts, numbers),
-            false => Ok(()),
-        })?;
-        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         // The parts of a log follow each other; the first one decides for the rest.
         let mut taken = false;
         each(LOGS, &mut |texts, numbers| {
-            taken = if numbers[0] == 0 { logs.is_new(id(texts[0])) } else { taken };
-            if taken { logs.add(texts, numbers) } else { Ok(()) }
+            taken = if numbers[0] == 0 { self.logs.is_new(id(texts[0])) } else { taken };
+            if taken { self.logs.add(texts, numbers) } else { Ok(()) }
         })
     }
 
     /// Ends writing. The files are [`PROGRAMS`], [`TEXTS`] and [`LOGS`] in the folder.
     pub fn finish(self) -> Result<()> {
-        self.programs.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
-        self.texts.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
-        self.logs.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
-        Ok(())
+        self.programs.finish()?;
+        self.texts.finish()?;
+        self.logs.finish()
     }
 }
 
@@ -176,15 +185,41 @@ struct LogPart<'a> {
     replaced: u64,
 }
 
-/// One scratch table: text columns, then whole-number columns.
+/// One scratch table: text columns, then whole-number columns. Threads add rows at the same time: one that fills the
+/// buffer encodes it, while the others go on with the next.
 struct Sheet<K> {
     path: PathBuf,
-    seen: HashSet<K>,
+    seen: Mutex<HashSet<K>>,
     schema: SchemaRef,
+    rows: Mutex<Rows>,
+    writer: Mutex<ArrowWriter<File>>,
+}
+
+/// Rows that are not written yet.
+struct Rows {
     texts: Vec<StringBuilder>,
     numbers: Vec<Int64Builder>,
     bytes: usize,
-    writer: ArrowWriter<File>,
+}
+
+impl Rows {
+    fn new(texts: usize, numbers: usize) -> Self {
+        Self {
+            texts: (0..texts).map(|_| StringBuilder::new()).collect(),
+            numbers: (0..numbers).map(|_| Int64Builder::new()).collect(),
+            bytes: 0,
+        }
+    }
+
+    fn add(&mut self, texts: &[&str], numbers: &[i64]) {
+        for (builder, text) in self.texts.iter_mut().zip(texts) {
+            builder.append_value(text);
+            self.bytes += text.len();
+        }
+        for (builder, number) in self.numbers.iter_mut().zip(numbers) {
+            builder.append_value(*number);
+        }
+    }
 }
 
 impl<K: Eq + std::hash::Hash> Sheet<K> {
@@ -205,50 +240,71 @@ impl<K: Eq + std::hash::Hash> Sheet<K> {
             .map_err(|source| Error::Parquet { path: path.clone(), source })?;
         Ok(Self {
             path,
-            seen: HashSet::new(),
-            texts: texts.iter().map(|_| StringBuilder::new()).collect(),
-            numbers: numbers.iter().map(|_| Int64Builder::new()).collect(),
+            seen: Mutex::default(),
             schema,
-            bytes: 0,
-            writer,
+            rows: Mutex::new(Rows::new(texts.len(), numbers.len())),
+            writer: Mutex::new(writer),
         })
     }
 
-    fn is_new(&mut self, key: K) -> bool {
-        self.seen.insert(key)
+    fn is_new(&self, key: K) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
     }
 
-    fn add(&mut self, texts: &[&str], numbers: &[i64]) -> Result<()> {
-        for (builder, text) in self.texts.iter_mut().zip(texts) {
-            builder.append_value(text);
-            self.bytes += text.len();
-        }
-        for (builder, number) in self.numbers.iter_mut().zip(numbers) {
-            builder.append_value(*number);
-        }
-        if self.bytes >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+    fn add(&self, texts: &[&str], numbers: &[i64]) -> Result<()> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.add(texts, numbers);
+        self.write_full(rows)
     }
 
-    fn flush(&mut self) -> Result<()> {
-        self.bytes = 0;
-        let columns = self
+    /// Adds rows that stay next to each other.
+    fn add_all<'a, const T: usize, const N: usize>(
+        &self,
+        all: impl Iterator<Item = ([&'a str; T], &'a [i64; N])>,
+    ) -> Result<()> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        for (texts, numbers) in all {
+            rows.add(&texts, numbers);
+        }
+        self.write_full(rows)
+    }
+
+    /// Writes the rows when there are enough of them. The writer is taken before the rows are let go, so that what is
+    /// added later is written later.
+    fn write_full(&self, mut rows: MutexGuard<'_, Rows>) -> Result<()> {
+        if rows.bytes < FLUSH_BYTES {
+            return Ok(());
+        }
+        let next = Rows::new(rows.texts.len(), rows.numbers.len());
+        let full = std::mem::replace(&mut *rows, next);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(rows);
+        self.write(full, writer)
+    }
+
+    fn write(&self, mut rows: Rows, mut writer: MutexGuard<'_, ArrowWriter<File>>) -> Result<()> {
+        let columns = rows
             .texts
             .iter_mut()
             .map(|builder| Arc::new(builder.finish()) as _)
-            .chain(self.numbers.iter_mut().map(|builder| Arc::new(builder.finish()) as _))
+            .chain(rows.numbers.iter_mut().map(|builder| Arc::new(builder.finish()) as _))
             .collect();
         let batch = RecordBatch::try_new(self.schema.clone(), columns)
             .map_err(|source| Error::Arrow { table: "scratch".to_owned(), source })?;
-        self.writer
+        writer
             .write(&batch)
-            .and_then(|()| self.writer.flush())
+            .and_then(|()| writer.flush())
             .map_err(|source| Error::Parquet { path: self.path.clone(), source }.into())
     }
 
-    fn finish(mut self) -> Result<()> {
-        self.flush()?;
+    fn finish(self) -> Result<()> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = std::mem::replace(&mut *rows, Rows::new(0, 0));
+        drop(rows);
+        self.write(rest, self.writer.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let writer = self.writer.into_inner().unwrap_or_else(PoisonError::into_inner);
         let path = self.path;
-        self.writer.close().map_err(|source| Error::Parquet { path, source })?;
+        writer.close().map_err(|source| Error::Parquet { path, source })?;
         Ok(())
     }
 }

@@ -104,6 +104,16 @@ impl Stamp {
         }
     }
 
+    /// The stamp of a file where it lies, if it is there.
+    pub fn at(path: &Path) -> Option<Self> {
+        std::fs::symlink_metadata(path).ok().map(|meta| Self::of(&meta))
+    }
+
+    /// Whether a file with this stamp had been at rest at a moment: from then on, no write leaves the same stamp.
+    pub fn was_at_rest(&self, when: SystemTime) -> bool {
+        self.at_rest(nanoseconds(when))
+    }
+
     /// Whether a file with this stamp, hashed from `began` on, had been at rest.
     fn at_rest(&self, began: i64) -> bool {
         self.modified.max(self.changed).saturating_add(REST) < began
@@ -134,8 +144,7 @@ impl Stats {
 
     /// Remembers a file whose hashing began at `began`, unless it was written about then.
     pub fn add(&self, path: &Path, stamp: Stamp, known: Known, began: SystemTime) {
-        let began =
-            began.duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_nanos()).unwrap_or(0));
+        let began = nanoseconds(began);
         let same = std::fs::symlink_metadata(path).is_ok_and(|meta| Stamp::of(&meta) == stamp);
         if self.database.is_some() && same && stamp.at_rest(began) {
             let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,6 +162,10 @@ impl Stats {
             let _ = write(database, &new);
         }
     }
+}
+
+fn nanoseconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_nanos()).unwrap_or(0))
 }
 
 /// The rows of files below a folder, or of the file itself.

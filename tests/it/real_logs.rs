@@ -14,8 +14,19 @@ use sha2::{Digest, Sha256};
 
 use crate::project::{Project, repository};
 
+const EVICTED: &str =
+    "an evicted program is known by the copy that migrated, and so is whose child another one is";
+
 /// Folders of which finch says something else than the table beside them: programs, links, and why.
-const DIFFERENT: [(&str, i64, i64, &str); 4] = [
+const DIFFERENT: [(&str, i64, i64, &str); 7] = [
+    ("skydiscover/Forrest-Stone+skydiscover/outputs/adaevolve/circle_packing_0413_1927", 40, 30, EVICTED),
+    ("skydiscover/Forrest-Stone+skydiscover/outputs/costada/circle_packing_0429_2057", 66, 60, EVICTED),
+    (
+        "skydiscover/shubham3-ucb+skydiscover/benchmarks/formal_verification/coq_proof/pigeonhole/outputs",
+        25,
+        21,
+        EVICTED,
+    ),
     (
         "codeevolve/inter-co+science-codeevolve/benchmarks/minimizing_max_min_dist/3/experiments/gemini_mp_insp",
         112,
@@ -112,10 +123,17 @@ fn counts_of_every_folder_are_those_of_its_table() {
         } else {
             found
         };
+        // One that is known by its copies alone is in the table as the copy.
+        let known_by_copy = count(&format!(
+            "SELECT count(*) FROM candidates c JOIN runs r ON r.run_id = c.run_id WHERE c.iteration IS NULL \
+             AND cardinality(c.copy_native_ids) > 0 AND starts_with(r.source, '{folder}')"
+        ));
+        let found = found - known_by_copy;
         let linked = count(&format!(
             "SELECT count(*) FROM transitions t JOIN runs r ON r.run_id = t.run_id \
              WHERE t.parent_program IS NOT NULL AND starts_with(r.source, '{folder}')"
-        )) + count(&format!("SELECT sum({copies}) FROM runs WHERE {of_folder}"));
+        )) + count(&format!("SELECT sum({copies}) FROM runs WHERE {of_folder}"))
+            - known_by_copy;
         if (found, linked) != (programs, links) {
             wrong.push(format!("{folder}: {found} programs and {linked} links, not {programs} and {links}"));
         }

@@ -9,6 +9,9 @@ use crate::{Digest, Kind};
 /// The canonical form of a text.
 pub fn canonical(text: &str) -> String {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if is_canonical(text.as_bytes()) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len() + 1);
     let mut rest = text;
     while !rest.is_empty() {
@@ -24,6 +27,23 @@ pub fn canonical(text: &str) -> String {
     out.truncate(body);
     out.push('\n');
     out
+}
+
+/// Whether nothing would change but a mark at the beginning: most programs are so, and looking is much cheaper than
+/// writing line by line.
+fn is_canonical(text: &[u8]) -> bool {
+    let ends_well = match text {
+        [b'\n'] => true,
+        [.., before, b'\n'] => *before != b'\n',
+        _ => false,
+    };
+    let blank_before = |at: usize| at > 0 && matches!(text[at - 1], b' ' | b'\t');
+    ends_well
+        && text.iter().enumerate().all(|(at, byte)| match byte {
+            b'\r' => false,
+            b'\n' => !blank_before(at),
+            _ => true,
+        })
 }
 
 /// The id of a program: the digest of its canonical text.
@@ -55,6 +75,10 @@ mod tests {
         check(" \n a", "\n a\n");
         check("a\r\r\nb", "a\n\nb\n");
         check("é \r", "é\n");
+        check("\u{feff}a\n", "a\n");
+        check("\n", "\n");
+        check("\n\n", "\n");
+        check("a\n", "a\n");
     }
 
     #[test]

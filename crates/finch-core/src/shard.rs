@@ -7,6 +7,8 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -42,6 +44,9 @@ impl Default for Cuts {
 }
 
 /// Writes one table: rows in key order, cut into shards, hashed on the way.
+///
+/// Once a table is longer than a row group, its shards are encoded, compressed and hashed by a thread of their own, so
+/// that whoever makes the rows need not wait. The thread decides nothing: where to cut was decided here.
 pub struct TableWriter {
     table: String,
     folder: PathBuf,
@@ -55,8 +60,7 @@ pub struct TableWriter {
     pending_bytes: usize,
     group_bytes: usize,
     shard_bytes: usize,
-    shard: Option<Shard>,
-    files: Vec<FileEntry>,
+    sink: Sink,
 }
 
 impl TableWriter {
@@ -70,6 +74,13 @@ impl TableWriter {
     ) -> Result<Self, Error> {
         let folder = root.join(table);
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let shards = Shards {
+            table: table.to_owned(),
+            folder: folder.clone(),
+            schema: schema.clone(),
+            open: None,
+            files: Vec::new(),
+        };
         Ok(Self {
             order: KeyOrder::new(table, &schema, key)?,
             rows_digest: RowsDigest::new(&schema)?,
@@ -83,8 +94,7 @@ impl TableWriter {
             pending_bytes: 0,
             group_bytes: 0,
             shard_bytes: 0,
-            shard: None,
-            files: Vec::new(),
+            sink: Sink::Here(Box::new(shards)),
         })
     }
 
@@ -108,9 +118,12 @@ impl TableWriter {
                 self.write_chunk()?;
             }
             if shard_full {
-                self.close_shard()?;
+                self.group_bytes = 0;
+                self.shard_bytes = 0;
+                self.sink.take(Job::CloseShard)?;
             } else if group_full {
-                self.close_group()?;
+                self.group_bytes = 0;
+                self.sink.take(Job::CloseGroup)?;
             }
         }
         if start < batch.num_rows() {
@@ -125,18 +138,15 @@ impl TableWriter {
         if self.pending_rows > 0 {
             self.write_chunk()?;
         }
-        if self.shard.is_some() || self.files.is_empty() {
-            self.shard()?;
-            self.close_shard()?;
-        }
+        let files = self.sink.finish()?;
         sync_folder(&self.folder)?;
         Ok(Table {
             key: self.order.key,
             rows: self.rows,
             rows_digest: self.rows_digest.finish(),
-            bytes_digest: bytes_digest(&self.files),
+            bytes_digest: bytes_digest(&files),
             schema: crate::manifest::describe(&self.schema),
-            files: self.files,
+            files,
             from: None,
         })
     }
@@ -147,23 +157,111 @@ impl TableWriter {
         self.pending_bytes = 0;
         let chunk = concat_batches(&self.schema, &pending)
             .map_err(|source| Error::Arrow { table: self.table.clone(), source })?;
-        let shard = self.shard()?;
-        shard.rows += chunk.num_rows() as u64;
-        shard.writer.write(&chunk).map_err(|source| shard.error(source))
+        self.sink.take(Job::Chunk(chunk))
     }
+}
 
-    fn close_group(&mut self) -> Result<(), Error> {
-        self.group_bytes = 0;
-        match &mut self.shard {
-            Some(shard) => shard.writer.flush().map_err(|source| shard.error(source)),
-            None => Ok(()),
+/// What is to be done to a table's shards.
+enum Job {
+    /// Add rows to the open row group.
+    Chunk(RecordBatch),
+    CloseGroup,
+    CloseShard,
+}
+
+/// Chunks that may wait for the thread: a row group's worth.
+const WAITING: usize = 4;
+
+/// Where jobs are done.
+enum Sink {
+    Here(Box<Shards>),
+    There {
+        jobs: SyncSender<Job>,
+        thread: JoinHandle<Result<Vec<FileEntry>, Error>>,
+    },
+    /// The thread has failed, and said why.
+    Failed,
+}
+
+impl Sink {
+    fn take(&mut self, job: Job) -> Result<(), Error> {
+        match self {
+            Self::Here(shards) => {
+                let group_ends = !matches!(job, Job::Chunk(_));
+                shards.take(job)?;
+                // A second row group follows: from here on it pays.
+                if group_ends && let Self::Here(shards) = std::mem::replace(self, Self::Failed) {
+                    *self = Self::start(shards);
+                }
+                Ok(())
+            }
+            Self::There { jobs, .. } => match jobs.send(job) {
+                Ok(()) => Ok(()),
+                // It is gone, and why is in its result.
+                Err(_) => std::mem::replace(self, Self::Failed).finish().map(|_| ()),
+            },
+            Self::Failed => Ok(()),
         }
     }
 
-    fn close_shard(&mut self) -> Result<(), Error> {
-        self.group_bytes = 0;
-        self.shard_bytes = 0;
-        if let Some(shard) = self.shard.take() {
+    fn start(mut shards: Box<Shards>) -> Self {
+        let (jobs, waiting) = sync_channel(WAITING);
+        let thread = std::thread::spawn(move || {
+            for job in waiting {
+                shards.take(job)?;
+            }
+            (*shards).finish()
+        });
+        Self::There { jobs, thread }
+    }
+
+    fn finish(self) -> Result<Vec<FileEntry>, Error> {
+        match self {
+            Self::Here(shards) => shards.finish(),
+            Self::There { jobs, thread } => {
+                drop(jobs);
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+            Self::Failed => Ok(Vec::new()),
+        }
+    }
+}
+
+/// A table's shards, one after another.
+struct Shards {
+    table: String,
+    folder: PathBuf,
+    schema: SchemaRef,
+    open: Option<Shard>,
+    files: Vec<FileEntry>,
+}
+
+impl Shards {
+    fn take(&mut self, job: Job) -> Result<(), Error> {
+        match job {
+            Job::Chunk(chunk) => {
+                let shard = self.shard()?;
+                shard.rows += chunk.num_rows() as u64;
+                shard.writer.write(&chunk).map_err(|source| shard.error(source))
+            }
+            Job::CloseGroup => match &mut self.open {
+                Some(shard) => shard.writer.flush().map_err(|source| shard.error(source)),
+                None => Ok(()),
+            },
+            Job::CloseShard => self.close(),
+        }
+    }
+
+    fn finish(mut self) -> Result<Vec<FileEntry>, Error> {
+        if self.open.is_some() || self.files.is_empty() {
+            self.shard()?;
+            self.close()?;
+        }
+        Ok(self.files)
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        if let Some(shard) = self.open.take() {
             self.files.push(shard.close(&self.table)?);
         }
         Ok(())
@@ -171,11 +269,11 @@ impl TableWriter {
 
     /// The open shard; opens the next one when there is none.
     fn shard(&mut self) -> Result<&mut Shard, Error> {
-        if self.shard.is_none() {
+        if self.open.is_none() {
             let name = format!("{}-{:05}.parquet", self.table, self.files.len());
-            self.shard = Some(Shard::create(self.folder.join(&name), name, &self.schema)?);
+            self.open = Some(Shard::create(self.folder.join(&name), name, &self.schema)?);
         }
-        Ok(self.shard.as_mut().expect("a shard was opened above"))
+        Ok(self.open.as_mut().expect("a shard was opened above"))
     }
 }
 

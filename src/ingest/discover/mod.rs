@@ -20,7 +20,7 @@ use finch_core::{Digest, Kind};
 use super::format::Format;
 use super::mapping::Mapping;
 use super::record::Quarantined;
-use super::stat::Stats;
+use super::stat::{Stamp, Stats};
 use crate::catalog::Direction;
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -46,6 +46,8 @@ pub struct LogFile {
     pub bytes: u64,
     /// Digest of its content, of all parts; `None` when it cannot be read.
     pub digest: Option<Digest>,
+    /// The file's stamp, where it had been at rest when it was looked at: while it is the same, so is the content.
+    pub settled: Option<Stamp>,
     /// The files of a folder, by their paths in it; none for a log that is a file.
     pub parts: Vec<Part>,
 }
@@ -63,6 +65,8 @@ pub struct Part {
     pub bytes: u64,
     /// Digest of its content; `None` when it cannot be read.
     pub digest: Option<Digest>,
+    /// Its stamp, where it had been at rest.
+    pub settled: Option<Stamp>,
 }
 
 impl LogFile {

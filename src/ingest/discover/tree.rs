@@ -63,6 +63,7 @@ pub(super) struct Seen {
     pub(super) path: PathBuf,
     real: PathBuf,
     stamp: Option<Stamp>,
+    settled: bool,
     known: Option<Known>,
     pub(super) look: Look,
 }
@@ -70,10 +71,15 @@ pub(super) struct Seen {
 impl Seen {
     fn new(path: PathBuf, real: PathBuf, given: Option<&Arc<Mapping>>, stats: &Stats) -> Self {
         let stamp = fs::symlink_metadata(&real).ok().map(|meta| Stamp::of(&meta));
+        let settled = stamp.is_some_and(|stamp| stamp.was_at_rest(SystemTime::now()));
         let known = stamp.and_then(|stamp| stats.known(&real, stamp));
         let remembered = known.as_ref().filter(|_| given.is_none()).and_then(Known::look);
         let look = remembered.unwrap_or_else(|| look(&path, given));
-        Self { path, real, stamp, known, look }
+        Self { path, real, stamp, settled, known, look }
+    }
+
+    fn settled(&self) -> Option<Stamp> {
+        self.stamp.filter(|_| self.settled)
     }
 
     fn bytes(&self) -> u64 {
@@ -292,6 +298,7 @@ fn of_file(
         mapping,
         bytes: file.bytes(),
         digest: file.hash(stats),
+        settled: file.settled(),
         path: file.path.clone(),
         parts: Vec::new(),
     };
@@ -305,6 +312,7 @@ fn of_file(
             source: root.source(&file.path),
             bytes: file.bytes(),
             digest,
+            settled: file.settled(),
             path: file.path.clone(),
         };
         log.parts = vec![part(file, log.digest), part(&known, known.hash(stats))];
@@ -332,6 +340,7 @@ fn of_folder(group: Group, root: &Root, unit: &Path, stats: &Stats) -> LogFile {
             source: root.source(&file.path),
             bytes: file.bytes(),
             digest: file.hash(stats),
+            settled: file.settled(),
             path: file.path,
         })
         .collect();
@@ -343,6 +352,7 @@ fn of_folder(group: Group, root: &Root, unit: &Path, stats: &Stats) -> LogFile {
         mapping: None,
         bytes: parts.iter().map(|part| part.bytes).sum(),
         digest: Some(digest_of(&parts)),
+        settled: None,
         path: group.path,
         parts,
     }

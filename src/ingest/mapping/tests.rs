@@ -22,6 +22,7 @@ fn read(mapping: Mapping, name: &str, text: &str) -> FileLog {
         mapping: Some(Arc::new(mapping)),
         bytes: text.len() as u64,
         digest: Some(Digest::of_bytes(text.as_bytes())),
+        settled: None,
         parts: Vec::new(),
     };
     super::read(&file, &scratch).expect("read")

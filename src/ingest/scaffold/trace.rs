@@ -5,7 +5,7 @@
 //! glued to it; reading resumes at the next record's first key, and what is lost is quarantined.
 
 use finch_core::manifest::canonical_json;
-use finch_core::{Digest, replay};
+use finch_core::replay;
 use serde_json::Value;
 
 use super::{artifacts, read_answer};
@@ -170,12 +170,13 @@ fn keep(
         model: json::text(&metadata, "model").map(str::to_owned),
         source: file.source.clone(),
         offset,
-        digest: Some(Digest::of_bytes(bytes)),
         ..Record::default()
     };
     if let Some(text) = answer {
         read_answer(text, before, &mut record, scratch)?;
     }
+    // Its texts are hashed already, so the line need not be.
+    record.digest = Some(record.content());
     if let Some(parent) = parent {
         log.records.push(Record {
             native_id: parent,

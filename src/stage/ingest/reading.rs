@@ -217,6 +217,7 @@ mod tests {
             bytes,
             digest: None,
             mapping: None,
+            settled: None,
             parts: Vec::new(),
         };
         let sizes = [PART_BYTES / 2, PART_BYTES / 2, 1, PART_BYTES * 3, 0, 5];
