@@ -295,7 +295,13 @@ fn describe(
         .iter()
         .map(|log| {
             let sure = format!("{:.0} %", log.certainty * 100.0);
-            vec![log.folder.clone(), log.scaffold.to_owned(), sure, log.files.to_string(), log.evidence.clone()]
+            vec![
+                log.folder.clone(),
+                log.scaffold.to_owned(),
+                sure,
+                log.files.to_string(),
+                log.evidence.clone(),
+            ]
         })
         .collect();
     let mut out = columns(&["log", "scaffold", "certain", "files", "by"], &rows) + "\n";

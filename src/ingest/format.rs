@@ -4,7 +4,7 @@
 //! reader. What depends on a single log is not here.
 
 use super::record::FileLog;
-use super::{LogFile, Scratch, mapping, record, scaffold};
+use super::{LogFile, Scratch, config, mapping, record, scaffold};
 use crate::catalog::Direction;
 use crate::error::Result;
 
@@ -47,6 +47,8 @@ pub enum Format {
     DgmFolder,
     /// Records that a mapping describes; which one, and so whose, the log says.
     Mapped,
+    /// A configuration beside a log, whoever wrote it.
+    Config,
     /// Looks like a log and is none that is known.
     Foreign,
 }
@@ -70,7 +72,7 @@ const MIN: Option<Direction> = Some(Direction::Minimize);
 
 impl Format {
     /// All forms.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::OpenEvolveProgram,
         Self::OpenEvolveTrace,
         Self::OpenEvolveBulk,
@@ -89,6 +91,7 @@ impl Format {
         Self::FunsearchPickle,
         Self::DgmFolder,
         Self::Mapped,
+        Self::Config,
         Self::Foreign,
     ];
 
@@ -138,6 +141,7 @@ impl Format {
             }
             Self::DgmFolder => facts("dgm folder", "dgm", ("accuracy_score", MAX), true, s::dgm::read),
             Self::Mapped => facts("mapped", "mapped", ("score", None), false, mapping::read),
+            Self::Config => facts("configuration", "", ("", None), false, config::read),
             Self::Foreign => facts("foreign", "", ("", None), false, |file, _| Ok(record::foreign(file))),
         }
     }

@@ -11,6 +11,7 @@
 
 pub mod archive;
 pub mod assess;
+mod config;
 pub mod discover;
 pub mod format;
 pub mod json;

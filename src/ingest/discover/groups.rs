@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::layout::{FOLDER_LOGS, Use, run_folder};
+use super::layout::{self, FOLDER_LOGS, Use, run_folder};
 use super::relative;
 use super::tree::Seen;
 use crate::ingest::format::Format;
@@ -132,13 +132,38 @@ impl Groups {
                 Look::Foreign if is_beside(&file.path, root) => {
                     out.ignored.push(("files of an evaluation", file));
                 }
+                Look::Foreign if layout::is_config(&file.path) => out.ignored.push(("configuration", file)),
                 Look::Foreign => out.foreign.push(file),
                 Look::Known(why) => out.ignored.push((why, file)),
                 Look::Archive => out.ignored.push(("archive", file)),
                 Look::Other => out.ignored.push(("no records", file)),
             }
         }
+        out.adopt_configs();
         out
+    }
+
+    /// Configurations that lie in the folder of a unit, or in its folder `.hydra`, belong to it.
+    fn adopt_configs(&mut self) {
+        let mut rest = Vec::new();
+        for (why, file) in std::mem::take(&mut self.ignored) {
+            let folder = file.path.parent();
+            let folder = match folder.and_then(Path::file_name).is_some_and(|name| name == ".hydra") {
+                true => folder.and_then(Path::parent),
+                false => folder,
+            };
+            let is_config = layout::is_config(&file.path);
+            let home = self.units.keys().find(|(at, _)| is_config && Some(at.as_path()) == folder).cloned();
+            let Some(logs) = home.and_then(|home| self.units.get_mut(&home)) else {
+                rest.push((why, file));
+                continue;
+            };
+            let evidence = "a configuration beside it".to_owned();
+            let finding = Finding { format: Format::Config, mapping: None, certainty: 1.0, evidence };
+            let path = file.path.clone();
+            logs.push(Group { format: Format::Config, path, files: vec![file], finding });
+        }
+        self.ignored = rest;
     }
 }
 

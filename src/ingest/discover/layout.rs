@@ -52,6 +52,14 @@ fn above(path: &Path, up: usize, root: &Path) -> Option<PathBuf> {
     inside.take(up).last().map(Path::to_path_buf)
 }
 
+/// Whether a file is a scaffold's configuration, by its name: its content is anything.
+pub(super) fn is_config(path: &Path) -> bool {
+    let name = name(path);
+    let Some((stem, extension)) = name.rsplit_once('.') else { return false };
+    ["yaml", "yml", "json"].contains(&extension)
+        && (stem == "config" || stem.starts_with("config_") || stem == "experiment_config")
+}
+
 /// Whether a name is `before`, digits, and `after`.
 fn numbered(name: &str, before: &str, after: &str) -> bool {
     let inner = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
@@ -72,7 +80,7 @@ fn shinka_part(within: &str) -> Use {
     if first.is_empty() {
         return match rest {
             "prompts.sqlite" | "prompts.sqlite-wal" => Use::Known("prompts that evolved beside the programs"),
-            "meta_memory.json" | "experiment_config.yaml" => Use::Part,
+            "meta_memory.json" => Use::Part,
             _ if rest.ends_with("-shm") => Use::Known("index of a write-ahead log"),
             _ if [".sqlite", ".sqlite3", ".db"].iter().any(|end| rest.ends_with(end)) => Use::Part,
             _ if rest.ends_with("-wal") => Use::Part,
@@ -151,8 +159,9 @@ fn response(name: &str) -> bool {
 
 fn reevo_part(within: &str) -> Use {
     match within {
+        ".hydra/config.yaml" => Use::Part,
         _ if within.contains('/') => Use::Other,
-        "main.log" => Use::Part,
+        "main.log" | "config.yaml" => Use::Part,
         _ if !within.starts_with("problem_iter") && !within.starts_with("best_code") => Use::Other,
         _ if within.contains("_reflection") => Use::Known("notes and state of the scaffold"),
         _ if within.starts_with("best_code") => Use::Known("best copy"),

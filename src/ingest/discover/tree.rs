@@ -231,7 +231,7 @@ fn unit(
     let certainty = least.map_or(0.0, |group| group.finding.certainty);
     let evidence = evidence(&logs, folder);
     let first = logs.iter().find_map(|group| group.finding.mapping.clone());
-    let formats = || logs.iter().map(|group| group.format);
+    let formats = || logs.iter().map(|group| group.format).filter(|format| *format != Format::Config);
     let (one_run, fitness) = match &first {
         Some(mapping) => (mapping.one_run, (mapping.score_key.clone(), mapping.direction)),
         None => {
@@ -271,7 +271,7 @@ fn unit(
 /// What shows whose a unit is: an example for each form.
 fn evidence(logs: &[Group], folder: &Path) -> String {
     let mut forms: BTreeMap<Format, (usize, &Group)> = BTreeMap::new();
-    for group in logs {
+    for group in logs.iter().filter(|group| group.format != Format::Config) {
         forms.entry(group.format).or_insert((0, group)).0 += 1;
     }
     let words = forms.values().map(|(count, group)| {

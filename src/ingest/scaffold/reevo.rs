@@ -14,6 +14,7 @@ use super::read_answer;
 use crate::catalog::Direction;
 use crate::error::Result;
 use crate::ingest::assess::{self, Failure};
+use crate::ingest::config;
 use crate::ingest::mapping::{fence, float};
 use crate::ingest::open;
 use crate::ingest::record::{Attempt, FileLog, Record};
@@ -136,6 +137,7 @@ fn direction(file: &LogFile, log: &mut FileLog) -> Result<Option<Direction>> {
     for within in [".hydra/config.yaml", "config.yaml"] {
         let Some(part) = file.part(within) else { continue };
         let Some(text) = open::text(file, part, log)? else { continue };
+        log.about = config::about(&text);
         let word = text.lines().find_map(|line| line.trim().strip_prefix("obj_type:")).map(str::trim);
         return Ok(match word {
             Some("max") => Some(Direction::Maximize),
