@@ -5,17 +5,48 @@
 
 /// The language of a text: `label` unless the content shows another.
 pub fn language<'a>(code: &str, label: Option<&'a str>) -> &'a str {
-    let line_starts = |word: &str| code.starts_with(word) || code.contains(&format!("\n{word}"));
-    if line_starts("#include <") || line_starts("#include \"") {
+    let signs = Signs::of(code);
+    if signs.include {
         return "cpp";
     }
-    if line_starts("fn ") && (code.contains("-> ") || code.contains("let ")) && !line_starts("def ") {
+    if signs.function && !signs.def && (code.contains("-> ") || code.contains("let ")) {
         return "rust";
     }
-    if line_starts("def ") || line_starts("import ") || line_starts("from ") || line_starts("class ") {
+    if signs.def || signs.import {
         return label.filter(|label| !["cpp", "rust", "unknown"].contains(label)).unwrap_or("python");
     }
     label.filter(|label| !label.is_empty()).unwrap_or("unknown")
+}
+
+/// What lines begin with.
+#[derive(Default)]
+struct Signs {
+    include: bool,
+    function: bool,
+    def: bool,
+    import: bool,
+}
+
+impl Signs {
+    /// One look at each line: programs are long, and there are many.
+    fn of(code: &str) -> Self {
+        let mut signs = Self::default();
+        for line in code.as_bytes().split(|byte| *byte == b'\n') {
+            match line {
+                [b'#', rest @ ..] => {
+                    signs.include |= rest.starts_with(b"include <") || rest.starts_with(b"include \"");
+                }
+                [b'f', b'n', b' ', ..] => signs.function = true,
+                [b'd', b'e', b'f', b' ', ..] => signs.def = true,
+                [b'i' | b'f' | b'c', ..] => {
+                    let words: [&[u8]; 3] = [b"import ", b"from ", b"class "];
+                    signs.import |= words.iter().any(|word| line.starts_with(word));
+                }
+                _ => {}
+            }
+        }
+        signs
+    }
 }
 
 #[cfg(test)]

@@ -6,16 +6,7 @@
 
 /// The text in the first fence below the last such heading. `None` where it is not clear where it ends.
 pub(super) fn current_program(prompt: &str) -> Option<&str> {
-    let mut at = 0;
-    let mut start = None;
-    for line in prompt.split_inclusive('\n') {
-        at += line.len();
-        let title = line.trim_end().trim_start_matches('#');
-        if line.starts_with('#') && matches!(title, " Current Program" | " Current Solution") {
-            start = Some(at);
-        }
-    }
-    let below = &prompt[start?..];
+    let below = &prompt[below_heading(prompt)?..];
     let open = below.find("```")?;
     let body = below[open..].find('\n').map(|end| open + end + 1)?;
     // The fence ends at the first line of three backticks alone; with another one before the next heading it may be
@@ -34,6 +25,20 @@ pub(super) fn current_program(prompt: &str) -> Option<&str> {
         at += line.len();
     }
     end.map(|end| &below[body..end])
+}
+
+/// Where the text below the last such heading begins. Prompts are long, so the words are looked for and not the lines.
+fn below_heading(prompt: &str) -> Option<usize> {
+    const WORDS: &str = "# Current ";
+    let found = memchr::memmem::find_iter(prompt.as_bytes(), WORDS.as_bytes());
+    let headings = found.filter_map(|at| {
+        let before = prompt.as_bytes()[..at].iter().rev().find(|byte| **byte != b'#');
+        let rest = &prompt[at + WORDS.len()..];
+        let rest = rest.strip_prefix("Program").or_else(|| rest.strip_prefix("Solution"))?;
+        let rest = rest.trim_start_matches([' ', '\t', '\r']).strip_prefix('\n')?;
+        before.is_none_or(|byte| *byte == b'\n').then_some(prompt.len() - rest.len())
+    });
+    headings.last()
 }
 
 #[cfg(test)]
