@@ -5,11 +5,12 @@ use std::io::Read;
 use std::path::Path;
 
 use finch_core::Digest;
+use serde_json::{Map, Value};
 
-use super::LogFile;
 use super::archive::stream::{self, Damage, Plain};
 use super::record::{FileLog, Quarantined, changed};
 use super::stat::Stamp;
+use super::{LogFile, json};
 use crate::code::Code;
 use crate::error::{Error, Result};
 
@@ -90,6 +91,38 @@ pub(super) fn text(file: &LogFile, index: u32, log: &mut FileLog) -> Result<Opti
             log.quarantined.push(bad);
             Ok(None)
         }
+    }
+}
+
+/// One file of a log as JSON; what is none is put into quarantine.
+pub(super) fn document(file: &LogFile, index: u32, log: &mut FileLog) -> Result<Option<Value>> {
+    let bytes = match part(file, index, MAX_DOCUMENT)? {
+        Ok(bytes) => bytes,
+        Err(bad) => {
+            log.quarantined.push(bad);
+            return Ok(None);
+        }
+    };
+    match json::parse_counting(&bytes, &mut log.replaced) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => {
+            log.quarantined.push(Quarantined::not_json(&error, file, 0, &bytes).in_part(file, index));
+            Ok(None)
+        }
+    }
+}
+
+/// One file of a log as a JSON object.
+pub(super) fn object(file: &LogFile, index: u32, log: &mut FileLog) -> Result<Option<Map<String, Value>>> {
+    match document(file, index, log)? {
+        Some(Value::Object(object)) => Ok(Some(object)),
+        Some(other) => {
+            let text = other.to_string();
+            let bad = Quarantined::new(Code::BadRecord, "not a JSON object", file, 0, text.as_bytes());
+            log.quarantined.push(bad.in_part(file, index));
+            Ok(None)
+        }
+        None => Ok(None),
     }
 }
 

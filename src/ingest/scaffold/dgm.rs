@@ -40,7 +40,7 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
     let mut children: BTreeMap<String, Child> = BTreeMap::new();
     for (part, of_file) in (0_u32..).zip(&file.parts) {
         let Some(folder) = of_file.within.strip_suffix("/metadata.json") else { continue };
-        let Some(said) = object(file, part, &mut log)? else { continue };
+        let Some(said) = open::object(file, part, &mut log)? else { continue };
         let patch = match file.part(&format!("{folder}/model_patch.diff")) {
             Some(part) => open::text(file, part, &mut log)?.filter(|patch| !patch.trim().is_empty()),
             None => None,
@@ -87,28 +87,6 @@ fn chain(id: &str, children: &BTreeMap<String, Child>) -> Option<String> {
     patches.reverse();
     (!patches.is_empty())
         .then(|| patches.iter().map(|(id, patch)| format!("# patch of {id}\n{patch}\n")).collect())
-}
-
-fn object(file: &LogFile, part: u32, log: &mut FileLog) -> Result<Option<Map<String, Value>>> {
-    let bytes = match open::part(file, part, MAX_DOCUMENT)? {
-        Ok(bytes) => bytes,
-        Err(bad) => {
-            log.quarantined.push(bad);
-            return Ok(None);
-        }
-    };
-    match json::parse_counting(&bytes, &mut log.replaced) {
-        Ok(Value::Object(object)) => Ok(Some(object)),
-        Ok(_) => {
-            let bad = Quarantined::new(Code::BadRecord, "not a JSON object", file, 0, &bytes);
-            log.quarantined.push(bad.in_part(file, part));
-            Ok(None)
-        }
-        Err(error) => {
-            log.quarantined.push(Quarantined::not_json(&error, file, 0, &bytes).in_part(file, part));
-            Ok(None)
-        }
-    }
 }
 
 /// The generation of each child. The file is called JSON lines and is objects one after another, on many lines each.

@@ -14,7 +14,7 @@ use crate::code::Code;
 use crate::error::Result;
 use crate::ingest::assess::Failure;
 use crate::ingest::mapping::seconds;
-use crate::ingest::open::{self, MAX_DOCUMENT};
+use crate::ingest::open;
 use crate::ingest::record::{Attempt, FileLog, ProgramRef, Quarantined, Record, micros};
 use crate::ingest::{LogFile, Scratch, json};
 
@@ -142,25 +142,16 @@ impl Place<'_> {
 
 /// The objects of an array, or one that stands alone.
 fn entries(file: &LogFile, part: u32, log: &mut FileLog) -> Result<Vec<Map<String, Value>>> {
-    let bytes = match open::part(file, part, MAX_DOCUMENT)? {
-        Ok(bytes) => bytes,
-        Err(bad) => {
-            log.quarantined.push(bad);
-            return Ok(Vec::new());
-        }
-    };
-    let items = match json::parse_counting(&bytes, &mut log.replaced) {
-        Ok(Value::Array(items)) => items,
-        Ok(one @ Value::Object(_)) => vec![one],
-        Ok(_) => {
-            let bad = Quarantined::new(Code::BadRecord, "not a list", file, 0, &bytes);
+    let items = match open::document(file, part, log)? {
+        Some(Value::Array(items)) => items,
+        Some(one @ Value::Object(_)) => vec![one],
+        Some(other) => {
+            let text = other.to_string();
+            let bad = Quarantined::new(Code::BadRecord, "not a list", file, 0, text.as_bytes());
             log.quarantined.push(bad.in_part(file, part));
             return Ok(Vec::new());
         }
-        Err(error) => {
-            log.quarantined.push(Quarantined::not_json(&error, file, 0, &bytes).in_part(file, part));
-            return Ok(Vec::new());
-        }
+        None => return Ok(Vec::new()),
     };
     let mut out = Vec::new();
     for (ordinal, item) in items.into_iter().enumerate() {

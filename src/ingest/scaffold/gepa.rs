@@ -133,37 +133,20 @@ fn state(file: &LogFile, log: &mut FileLog) -> Result<Option<(u32, Map<String, V
         }
     }
     if let Some(part) = file.part("gepa_state.json")
-        && let Some(Value::Object(state)) = document(file, part, log)?
+        && let Some(Value::Object(state)) = open::document(file, part, log)?
     {
         return Ok(Some((part, state)));
     }
     let Some(part) = file.part("candidates.json") else { return Ok(None) };
-    let Some(candidates) = document(file, part, log)? else { return Ok(None) };
+    let Some(candidates) = open::document(file, part, log)? else { return Ok(None) };
     let mut state = Map::new();
     state.insert(KEYS[0].to_owned(), candidates);
     if let Some(trace) = file.part("run_log.json")
-        && let Some(trace) = document(file, trace, log)?
+        && let Some(trace) = open::document(file, trace, log)?
     {
         state.insert(KEYS[5].to_owned(), trace);
     }
     Ok(Some((part, state)))
-}
-
-fn document(file: &LogFile, part: u32, log: &mut FileLog) -> Result<Option<Value>> {
-    let bytes = match open::part(file, part, MAX_DOCUMENT)? {
-        Ok(bytes) => bytes,
-        Err(bad) => {
-            log.quarantined.push(bad);
-            return Ok(None);
-        }
-    };
-    match json::parse_counting(&bytes, &mut log.replaced) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => {
-            log.quarantined.push(Quarantined::not_json(&error, file, 0, &bytes).in_part(file, part));
-            Ok(None)
-        }
-    }
 }
 
 /// A candidate as one text: its only component, or all of them under headings, in the order of their names.
@@ -243,7 +226,7 @@ fn proposals(file: &LogFile, log: &mut FileLog) -> Result<HashMap<String, Call>>
         if !of_file.within.starts_with("proposer_calls/") {
             continue;
         }
-        let Some(Value::Object(call)) = document(file, part, log)? else { continue };
+        let Some(Value::Object(call)) = open::document(file, part, log)? else { continue };
         let text = |key: &str| json::text(&call, key).map(str::to_owned);
         let after = call.iter().find(|(key, _)| key.starts_with("new_")).and_then(|(_, text)| text.as_str());
         let before =

@@ -11,11 +11,10 @@ use finch_core::{Digest, Kind};
 use serde_json::{Map, Value};
 
 use super::super::read_answer;
-use crate::code::Code;
 use crate::error::Result;
 use crate::ingest::mapping::{float, seconds};
-use crate::ingest::open::{self, MAX_DOCUMENT};
-use crate::ingest::record::{Attempt, FileLog, ProgramRef, Quarantined, Record, micros};
+use crate::ingest::open;
+use crate::ingest::record::{Attempt, FileLog, ProgramRef, Record, micros};
 use crate::ingest::{LogFile, Scratch, assess, json};
 
 /// Marks a score that is known from the summary of a model alone.
@@ -255,26 +254,7 @@ fn answer(
 }
 
 fn object(file: &LogFile, part: Option<u32>, log: &mut FileLog) -> Result<Option<Map<String, Value>>> {
-    let Some(part) = part else { return Ok(None) };
-    let bytes = match open::part(file, part, MAX_DOCUMENT)? {
-        Ok(bytes) => bytes,
-        Err(bad) => {
-            log.quarantined.push(bad);
-            return Ok(None);
-        }
-    };
-    match json::parse_counting(&bytes, &mut log.replaced) {
-        Ok(Value::Object(object)) => Ok(Some(object)),
-        Ok(_) => {
-            let bad = Quarantined::new(Code::BadRecord, "not a JSON object", file, 0, &bytes);
-            log.quarantined.push(bad.in_part(file, part));
-            Ok(None)
-        }
-        Err(error) => {
-            log.quarantined.push(Quarantined::not_json(&error, file, 0, &bytes).in_part(file, part));
-            Ok(None)
-        }
-    }
+    part.map_or(Ok(None), |part| open::object(file, part, log))
 }
 
 /// What a model wrote of a program.
