@@ -75,9 +75,10 @@ impl<'a> Prepared<'a> {
                         }
                     }
                     let paths = located(&stage.name, config, progress, interrupt)?;
-                    let archives = remote::cache()?.join("archives");
+                    // Without a place for a cache, archives alone cannot be read.
+                    let archives = remote::cache().map(|cache| cache.join("archives")).ok();
                     let interrupted = || interrupt.asked().is_some();
-                    let unpacking = Unpacking { folder: &archives, interrupted: &interrupted };
+                    let unpacking = Unpacking { folder: archives.as_deref(), interrupted: &interrupted };
                     let found = Discovery::of(config, &paths, Some(&cache), &unpacking)?;
                     interrupt.check()?;
                     check::recognised(pipeline, config, &found)?;

@@ -271,6 +271,10 @@ fn write_sidecars(runs: &[RunLine]) -> Result<Vec<String>> {
     let mut written = Vec::new();
     for run in runs {
         let Some(task) = &run.proposed_task else { continue };
+        // Nothing is written into archives.
+        if run.short.contains("!/") || run.short.ends_with('!') {
+            continue;
+        }
         let path = Path::new(&run.folder).join("finch.toml");
         if runs.iter().filter(|other| other.folder == run.folder).count() > 1 || path.exists() {
             continue;

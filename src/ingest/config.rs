@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::mapping::float;
 use super::open;
-use super::record::{About, FileLog};
+use super::record::{About, FileLog, Quarantined};
 use super::{LogFile, Scratch, json};
 use crate::error::Result;
 
@@ -28,16 +28,39 @@ const MOST_VALUES: usize = 100_000;
 /// What stands for a value that was taken out.
 const REMOVED: &str = "<removed>";
 
-/// Names of secrets. Counts of tokens and names of tokenizers are none.
+/// Names of secrets. Counts of tokens and names of tokenizers are none: what is only about tokens must say `token` alone,
+/// or whose it is.
 static SECRET: LazyLock<Regex> = LazyLock::new(|| {
-    let words = "api_?key|secret|passw(or)?d|credential|authorization|access_?key|private_?key|auth_?token|^token$|_token$|bearer|cookie|webhook";
-    Regex::new(&format!("(?i){words}")).expect("a literal, checked by the tests")
+    let words = [
+        "api[-_]?keys?",
+        "secret",
+        "passw(or)?d",
+        "passphrase",
+        "^pwd$",
+        "credential",
+        "authorization",
+        "(access|private|auth|openai|anthropic|gemini|azure)[-_]?keys?",
+        "(^|[-_])tokens?$",
+        "[a-z](Access|Auth|Api)?Token$",
+        "bearer",
+        "cookie",
+        "webhook",
+    ];
+    Regex::new(&format!("(?i){}", words.join("|"))).expect("a literal, checked by the tests")
 });
 
-/// Keys inside of values: of URLs and headers.
-static INSIDE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)(://)[^/\s:@]+:[^/\s@]+@|(bearer\s+)[a-z0-9._~+/-]{12,}=*")
+/// Counts under names that end like those of secrets: `max_tokens`, `n_tokens`, `prompt_tokens`.
+static COUNT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new("(?i)(max|min|num|n|total|prompt|completion|input|output|new|context|reasoning|thinking|budget|stop|eos|bos|pad|per)[-_a-z]*tokens?$")
         .expect("a literal, checked by the tests")
+});
+
+/// Secrets inside of values: in URLs, headers, and settings of an environment.
+static INSIDE: LazyLock<Regex> = LazyLock::new(|| {
+    let url = r"(://)[^/\s@]+@";
+    let header = r"(bearer\s+)[a-z0-9._~+/-]{8,}=*";
+    let setting = r"((?:api[-_]?key|access[-_]?key|secret|passw(?:or)?d|token)[a-z_]*\s*[=:]\s*)[^\s&,;]+";
+    Regex::new(&format!("(?i){url}|{header}|{setting}")).expect("a literal, checked by the tests")
 });
 
 /// Reads a file that is a configuration and nothing else.
@@ -45,7 +68,8 @@ pub(super) fn read(file: &LogFile, _: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
     match open::whole(file, MAX_BYTES)? {
         Ok(bytes) => log.about = about(&open::decode(&bytes, &mut log.replaced)),
-        Err(bad) => log.quarantined.push(bad),
+        // Its bytes are not kept there either: they may hold keys.
+        Err(bad) => log.quarantined.push(Quarantined { excerpt: String::new(), raw: Vec::new(), ..bad }),
     }
     Ok(log)
 }
@@ -63,15 +87,15 @@ fn clean(value: Value) -> Value {
             object
                 .into_iter()
                 .map(|(key, value)| {
-                    let secret =
-                        SECRET.is_match(&key) && matches!(&value, Value::String(text) if !text.is_empty());
+                    let empty = matches!(&value, Value::Null | Value::Bool(_)) || value.as_str() == Some("");
+                    let secret = !empty && SECRET.is_match(&key) && !COUNT.is_match(&key);
                     (key, if secret { Value::from(REMOVED) } else { clean(value) })
                 })
                 .collect(),
         ),
         Value::Array(items) => Value::Array(items.into_iter().map(clean).collect()),
         Value::String(text) => {
-            let text = INSIDE.replace_all(&text, format!("${{1}}${{2}}{REMOVED}"));
+            let text = INSIDE.replace_all(&text, format!("${{1}}${{2}}${{3}}{REMOVED}"));
             Value::from(scrub(&text).into_owned())
         }
         other => other,
@@ -204,6 +228,39 @@ mod tests {
         }
         for kept in ["4096", "gpt2", "host/v1"] {
             assert!(config.contains(kept), "{kept} in {config}");
+        }
+    }
+
+    #[test]
+    fn credentials_go_whatever_their_type_and_spelling() {
+        for line in [
+            "password: 12345678",
+            "api_keys: [hush, hush]",
+            "secrets: {openai: hush}",
+            "api-key: hush",
+            "x-api-key: hush",
+            "accessToken: hush",
+            "github-token: hush",
+            "pwd: hush",
+            "passphrase: hush",
+            "openai_key: hush",
+            "env: ['OPENAI_API_KEY=hush']",
+            "url: https://h/v1?api_key=hush",
+            "url: https://hush@host/x",
+        ] {
+            let config = about(line).config.expect("a config");
+            assert!(!config.contains("hush") && !config.contains("12345678"), "{line}: {config}");
+        }
+        for line in [
+            "max_tokens: 4096",
+            "max_new_tokens: 7",
+            "stop_token: end",
+            "tokenizer: gpt2",
+            "monkey: 1",
+            "token_budget: 5",
+        ] {
+            let config = about(line).config.expect("a config");
+            assert!(!config.contains(REMOVED), "{line}: {config}");
         }
     }
 }

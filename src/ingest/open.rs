@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use finch_core::Digest;
+use finch_core::{Digest, digest};
 use serde_json::{Map, Value};
 
 use super::archive::stream::{self, Damage, Plain};
@@ -56,6 +56,26 @@ impl Opened {
     /// Ends reading: fails when what was read is not what was hashed.
     pub(super) fn check(self, file: &LogFile) -> Result<()> {
         if self.ends_unchanged(&file.path, file.digest)? { Ok(()) } else { Err(changed(file)) }
+    }
+}
+
+/// Holds that a log which is read in any order stays what was hashed.
+pub(super) struct Guard(Option<Stamp>);
+
+impl Guard {
+    /// Looks at the log before it is read; one that had not been at rest is hashed again.
+    pub(super) fn of(file: &LogFile) -> Result<Self> {
+        let stamp = Stamp::at(&file.path);
+        let same = file.settled.is_some() && file.settled == stamp;
+        if !same && file.digest.is_some() && digest::of_file(&file.path).ok() != file.digest {
+            return Err(changed(file));
+        }
+        Ok(Self(stamp))
+    }
+
+    /// Looks again.
+    pub(super) fn check(&self, file: &LogFile) -> Result<()> {
+        if Stamp::at(&file.path) == self.0 { Ok(()) } else { Err(changed(file)) }
     }
 }
 

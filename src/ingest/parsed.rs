@@ -62,7 +62,11 @@ pub struct Found {
 pub fn key(file: &LogFile, version: u32) -> Option<Digest> {
     let digest = file.digest.filter(|_| file.format != Format::Foreign)?;
     let fields = Kind::Unit.fields().text("parsed").int(u64::from(version)).text(file.format.word());
-    let fields = file.mapping.iter().fold(fields, |fields, mapping| fields.digest(mapping.digest));
+    // A mapping may leave the form of a file to its name.
+    let fields = file
+        .mapping
+        .iter()
+        .fold(fields, |fields, mapping| fields.digest(mapping.digest).text(mapping.form_of(&file.source)));
     Some(fields.digest(digest).finish())
 }
 

@@ -177,7 +177,7 @@ const SUMMARIES: [&str; 5] =
 pub(super) fn look(path: &Path, given: Option<&Arc<Mapping>>) -> Look {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     if let Some(mapping) = given {
-        return match mapping::may_be(&name, mapping) {
+        return match mapping::may_be(&name, mapping) && is_detected(path, mapping) {
             true => Look::Log(Finding {
                 format: Format::Mapped,
                 mapping: Some(mapping.clone()),
@@ -227,6 +227,16 @@ fn head(path: &Path, bytes: usize) -> Vec<u8> {
         let _ = plain.take(bytes as u64).read_to_end(&mut head);
     }
     head
+}
+
+/// Whether a file is one of those that a mapping says it is for; all are, where it says nothing.
+fn is_detected(path: &Path, mapping: &Mapping) -> bool {
+    mapping.detect.is_empty() || shape(path).is_none_or(|shape| mapping.fits(&shape).is_some())
+}
+
+/// The shape of a JSON file, by its beginning.
+pub(super) fn shape(path: &Path) -> Option<Shape> {
+    Shape::of(&head(path, 64 << 10))
 }
 
 fn json(path: &Path, name: &str) -> Look {

@@ -36,6 +36,7 @@ pub(super) fn by_place(files: &mut [Seen]) {
         }
         let format = forms.get(&folder).copied().unwrap_or(Format::OpenEvolveProgram);
         let evidence = "its place in a folder `programs`".to_owned();
+        file.placed = true;
         file.look = Look::Log(Finding { format, mapping: None, certainty: 0.5, evidence });
     }
 }
@@ -153,7 +154,12 @@ impl Groups {
                 false => folder,
             };
             let is_config = layout::is_config(&file.path);
-            let home = self.units.keys().find(|(at, _)| is_config && Some(at.as_path()) == folder).cloned();
+            let folder = folder.filter(|_| is_config).map(Path::to_path_buf);
+            let home = folder.and_then(|folder| {
+                // Scaffolds that share a folder share its configuration; the first in order has it.
+                let mut from = self.units.range((folder.clone(), "")..).map(|(key, _)| key);
+                from.next().filter(|(at, _)| *at == folder).cloned()
+            });
             let Some(logs) = home.and_then(|home| self.units.get_mut(&home)) else {
                 rest.push((why, file));
                 continue;
@@ -176,7 +182,9 @@ fn place(file: &Seen, folders: &[BTreeMap<PathBuf, Finding>], root: &Path) -> Op
                 continue;
             }
             let verdict = (FOLDER_LOGS[rule].part)(&relative(&file.path, folder));
-            if verdict != Use::Other {
+            // What is a log of another form is no note of this one.
+            let own = matches!(&file.look, Look::Log(finding) if finding.format != FOLDER_LOGS[rule].format);
+            if verdict != Use::Other && !(own && verdict != Use::Part) {
                 return Some((folder.to_path_buf(), rule, verdict));
             }
         }

@@ -167,7 +167,7 @@ impl Discovery {
         entries.sort_by_key(|(real, _, entry)| {
             (std::cmp::Reverse(real.components().count()), real.clone(), entry.task.clone())
         });
-        let roots = entries.iter().map(|(real, ..)| real.as_path()).chain([unpacking.folder]);
+        let roots = entries.iter().map(|(real, ..)| real.as_path()).chain(unpacking.folder);
         found.stats = cache.map_or_else(Stats::default, |cache| Stats::open(cache, roots));
         for (real, path, entry) in entries {
             let mapping = entry.mapping.as_deref().map(Mapping::read).transpose()?.map(Arc::new);

@@ -66,6 +66,8 @@ pub(super) struct Seen {
     settled: bool,
     known: Option<Known>,
     pub(super) look: Look,
+    /// What it is was told by its place, which may change: that is not remembered.
+    pub(super) placed: bool,
 }
 
 impl Seen {
@@ -75,7 +77,7 @@ impl Seen {
         let known = stamp.and_then(|stamp| stats.known(&real, stamp));
         let remembered = known.as_ref().filter(|_| given.is_none()).and_then(Known::look);
         let look = remembered.unwrap_or_else(|| look(&path, given));
-        Self { path, real, stamp, settled, known, look }
+        Self { path, real, stamp, settled, known, look, placed: false }
     }
 
     fn settled(&self) -> Option<Stamp> {
@@ -94,14 +96,15 @@ impl Seen {
         let began = SystemTime::now();
         let digest = plain(&self.real)?;
         if let Some(stamp) = self.stamp {
-            stats.add(&self.real, stamp, Known::new(digest, &self.look), began);
+            let look = if self.placed { &Look::Other } else { &self.look };
+            stats.add(&self.real, stamp, Known::new(digest, look), began);
         }
         Some(digest)
     }
 }
 
 /// The digest of a file's bytes.
-fn plain(path: &Path) -> Option<Digest> {
+pub(super) fn plain(path: &Path) -> Option<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs::File::open(path).ok()?).ok()?;
     Some(Digest::from_bytes(*hasher.finalize().as_bytes()))
@@ -155,7 +158,9 @@ impl Tree {
         let stats = &found.stats;
         let looked = self.paths.into_par_iter().map(|(path, real)| Seen::new(path, real, mapping, stats));
         let mut files: Vec<Seen> = looked.collect();
-        by_place(&mut files);
+        if mapping.is_none() {
+            by_place(&mut files);
+        }
         if let Some(unpacking) = unpacking {
             let archives = files.extract_if(.., |file| matches!(file.look, Look::Archive));
             for file in archives.collect::<Vec<_>>() {

@@ -3,11 +3,13 @@
 //! What is refused of an archive, and where it breaks off, becomes part of the quarantine. An archive inside an archive
 //! stays closed: nobody's logs are so, and a bomb may be.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use finch_core::{Digest, Kind};
+use serde::{Deserialize, Serialize};
 
+use super::tree::plain as digest_of;
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::ingest::archive::stream::Damage;
@@ -16,8 +18,8 @@ use crate::ingest::record::Quarantined;
 
 /// Where archives are unpacked, and who may stop that.
 pub struct Unpacking<'a> {
-    /// The folder of all that is unpacked.
-    pub folder: &'a Path,
+    /// The folder of all that is unpacked; none where there is no place for a cache.
+    pub folder: Option<&'a Path>,
     /// Whether somebody asked for an end.
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
 }
@@ -29,8 +31,16 @@ pub(super) struct Opened {
     pub(super) refused: Vec<Quarantined>,
 }
 
+/// What an archive gave, beside its files: an archive whose files are not all there as they were is unpacked again.
+#[derive(Serialize, Deserialize)]
+struct Report {
+    refused: Vec<Quarantined>,
+    files: u64,
+    bytes: u64,
+}
+
 const FILES: &str = "files";
-const REFUSED: &str = "refused.json";
+const REPORT: &str = "report.json";
 
 /// Unpacks an archive, unless it was before. `None` when somebody asked for an end.
 pub(super) fn open(
@@ -39,33 +49,77 @@ pub(super) fn open(
     source: &str,
     with: &Unpacking<'_>,
 ) -> Result<Option<Opened>> {
-    let home = with.folder.join(digest.to_string());
-    let report = home.join(REFUSED);
-    if !report.is_file() {
-        fs::create_dir_all(with.folder).map_err(Error::io("create", with.folder))?;
-        let aside = tempfile::Builder::new().prefix("unpacking-").tempdir_in(with.folder);
-        let aside = aside.map_err(Error::io("create a folder in", with.folder))?;
-        let files = aside.path().join(FILES);
-        fs::create_dir(&files).map_err(Error::io("create", &files))?;
-        let refused = match unpack::unpack(archive, &files, &Limits::default(), with.interrupted) {
-            Ok(unpacked) => refused(&unpacked, digest),
-            Err(unpack::Error::Interrupted) => return Ok(None),
-            Err(unpack::Error::Io { path, source }) => return Err(Error::io("unpack to", path)(source)),
-            Err(error) => vec![entry(Code::Truncated, error.to_string(), 0, 0, digest, 0)],
-        };
-        let text = serde_json::to_vec(&refused).unwrap_or_default();
-        let path = aside.path().join(REFUSED);
-        fs::write(&path, text).map_err(Error::io("write", &path))?;
-        // Another build may have been faster with the same.
-        if fs::rename(aside.path(), &home).is_err() && !report.is_file() {
-            return Err(Error::io("create", &home)(std::io::ErrorKind::Other.into()));
+    let Some(folder) = with.folder else {
+        let hint = "an archive needs a cache folder: set FINCH_CACHE, XDG_CACHE_HOME or HOME";
+        return Err(Error::Usage(format!("`{source}`: {hint}")));
+    };
+    let home = folder.join(digest.to_string());
+    if let Some(report) = whole(&home) {
+        return Ok(Some(opened(&home, report, source)));
+    }
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let aside = tempfile::Builder::new().prefix("unpacking-").tempdir_in(folder);
+    let aside = aside.map_err(Error::io("create a folder in", folder))?;
+    let files = aside.path().join(FILES);
+    fs::create_dir(&files).map_err(Error::io("create", &files))?;
+    let refused = match unpack::unpack(archive, &files, &Limits::default(), with.interrupted) {
+        Ok(unpacked) => refused(&unpacked, digest),
+        Err(unpack::Error::Interrupted) => return Ok(None),
+        Err(unpack::Error::Io { path, source }) => return Err(Error::io("unpack to", path)(source)),
+        Err(error) => vec![entry(Code::Truncated, error.to_string(), 0, 0, digest, 0)],
+    };
+    // It is kept under its digest, so what was unpacked must be what was hashed.
+    if digest_of(archive) != Some(digest) {
+        return Err(Error::Source {
+            path: source.to_owned(),
+            reason: "changed while it was read".to_owned(),
+            code: Code::SourceChanged,
+        });
+    }
+    let (number, bytes) = tally(&files);
+    let report = Report { refused, files: number, bytes };
+    let path = aside.path().join(REPORT);
+    let text = serde_json::to_vec(&report).unwrap_or_default();
+    fs::write(&path, text).map_err(Error::io("write", &path))?;
+    // What is there and not whole gives way; another build may be faster with the same.
+    if home.exists() && whole(&home).is_none() {
+        fs::remove_dir_all(&home).map_err(Error::io("remove", &home))?;
+    }
+    match fs::rename(aside.path(), &home) {
+        Err(error) if whole(&home).is_none() => Err(Error::io("create", &home)(error)),
+        _ => Ok(Some(opened(&home, report, source))),
+    }
+}
+
+fn opened(home: &Path, report: Report, source: &str) -> Opened {
+    let mut refused = report.refused;
+    refused.iter_mut().for_each(|bad| source.clone_into(&mut bad.source));
+    Opened { folder: home.join(FILES), refused }
+}
+
+/// The report of an archive whose files are all there.
+fn whole(home: &Path) -> Option<Report> {
+    let report: Report = serde_json::from_slice(&fs::read(home.join(REPORT)).ok()?).ok()?;
+    (tally(&home.join(FILES)) == (report.files, report.bytes)).then_some(report)
+}
+
+/// Files below a folder, and their bytes. What cannot be listed counts for nothing.
+fn tally(folder: &Path) -> (u64, u64) {
+    let (mut files, mut bytes) = (0, 0);
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
+                Ok(meta) => {
+                    files += 1;
+                    bytes += meta.len();
+                }
+                Err(_) => {}
+            }
         }
     }
-    let text = File::open(&report).map_err(Error::io("read", &report))?;
-    let mut refused: Vec<Quarantined> =
-        serde_json::from_reader(std::io::BufReader::new(text)).unwrap_or_default();
-    refused.iter_mut().for_each(|bad| source.clone_into(&mut bad.source));
-    Ok(Some(Opened { folder: home.join(FILES), refused }))
+    (files, bytes)
 }
 
 /// What of an archive was not unpacked.

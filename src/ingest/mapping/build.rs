@@ -4,7 +4,7 @@ use finch_core::Digest;
 use serde_json::{Map, Value as Json};
 
 use super::value::{Row, Value, float};
-use super::{Mapping, Rule, Test};
+use super::{CandidateFields, Mapping, Rule, Test};
 use crate::catalog::Direction;
 use crate::code::Code;
 use crate::error::Result;
@@ -48,14 +48,15 @@ pub(super) fn add(
     let metrics = metrics(&fields.metrics, &fields.score, &mapping.score_key, &row);
     let parents = ids(&fields.parents, &row);
     let Some(native_id) = fields.id.id(&row) else {
-        if program.is_none() {
-            // Without a program and an id it is a proposal that failed.
+        let response = kept(&fields.response, &row)?;
+        if program.is_none() && fields.is_proposal(&row) {
+            // Without a program it has no id, and is a proposal that failed.
             log.attempts.push(Attempt {
                 parent: parents.into_iter().next(),
                 group,
                 iteration: integer(&fields.iteration, &row),
                 error: error.or_else(|| Some("no program".to_owned())),
-                response: kept(&fields.response, &row)?,
+                response,
                 scores: metrics,
                 source: file.source.clone(),
                 offset: place.offset,
@@ -71,11 +72,8 @@ pub(super) fn add(
     };
     let feedback = text(&fields.feedback, &row).or_else(|| error.clone());
     let by_rule = mapping.failures.iter().find(|rule| rule.holds(&row)).map(|rule| rule.failure);
-    // The mapping says what the score is, so its name says nothing of a failure, as `error` would.
-    let mut others = metrics.clone();
-    others.remove(&mapping.score_key);
     let texts = [error.as_deref(), feedback.as_deref()].map(Option::unwrap_or_default).join("\n");
-    let said = assess::failure(&others, None, &texts);
+    let said = mapping.failure(&metrics, &texts);
     // A rule says that it failed; the texts may say more of why.
     let failure = match (by_rule, error.as_deref()) {
         (Some(Failure::Error), Some(error)) => Some(assess::reason(error).unwrap_or(Failure::Error)),
@@ -131,6 +129,15 @@ pub(super) fn add(
     Ok(())
 }
 
+impl CandidateFields {
+    /// Whether a record without an id and a program is of this mapping at all: something that it speaks of is there.
+    fn is_proposal(&self, row: &Row<'_>) -> bool {
+        let fields =
+            [&self.iteration, &self.error, &self.response, &self.score, &self.metrics, &self.user_prompt];
+        fields.into_iter().flatten().any(|field| field.of(row).is_some())
+    }
+}
+
 /// What the record of a step says of the parent, as a record of its own.
 fn parent(
     mapping: &Mapping,
@@ -149,7 +156,7 @@ fn parent(
         native_id,
         stub: true,
         program: code.map(|code| scratch.program(&code, None)).transpose()?,
-        failure: assess::failure(&metrics, None, ""),
+        failure: mapping.failure(&metrics, ""),
         metrics,
         group: record.group.clone(),
         task: record.task.clone(),
@@ -160,6 +167,16 @@ fn parent(
         ..Record::default()
     });
     Ok(())
+}
+
+impl Mapping {
+    /// What metrics and texts say of a failure. The mapping says what the score is, so its name says nothing of that, as
+    /// `error` would.
+    fn failure(&self, metrics: &Map<String, Json>, texts: &str) -> Option<Failure> {
+        let mut others = metrics.clone();
+        others.remove(&self.score_key);
+        assess::failure(&others, None, texts)
+    }
 }
 
 /// Metrics, with the score among them under its key.

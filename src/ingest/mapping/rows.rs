@@ -1,5 +1,6 @@
 //! The rows of a file that has a mapping, whatever form it has.
 
+use std::cell::Cell;
 use std::io::Read;
 
 use finch_core::{Digest, Kind};
@@ -9,7 +10,8 @@ use super::build::{Place, add};
 use super::value::Row;
 use super::{Form, Mapping, table};
 use crate::code::Code;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ingest::archive::stream;
 use crate::ingest::lines::Lines;
 use crate::ingest::open::{self, MAX_DOCUMENT};
 use crate::ingest::record::{FileLog, Quarantined};
@@ -40,6 +42,17 @@ fn by_name(name: &str) -> Form {
 }
 
 impl Mapping {
+    /// The form in which a file of this name is read.
+    pub(in crate::ingest) fn form_of(&self, name: &str) -> &'static str {
+        match self.records.form.unwrap_or_else(|| by_name(name)) {
+            Form::Json => "json",
+            Form::Jsonl => "jsonl",
+            Form::Csv => "csv",
+            Form::Parquet => "parquet",
+            Form::Sqlite => "sqlite",
+        }
+    }
+
     /// Whether a file of this name is read as a database.
     pub(in crate::ingest) fn is_of_databases(&self, name: &str) -> bool {
         self.records.form.unwrap_or_else(|| by_name(name)) == Form::Sqlite
@@ -84,6 +97,8 @@ fn document(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log: &mut File
         at => at.iter().collect(),
     };
     let mut ordinal = 0;
+    let mut missing = Vec::new();
+    let all = places.len();
     for place in places {
         let found = place.iter().try_fold(&document, |at, part| match at {
             Json::Object(object) => object.get(part),
@@ -96,7 +111,10 @@ fn document(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log: &mut File
                 object.iter().map(|(key, item)| (Some(key.as_str()), item)).collect()
             }
             Some(record @ Json::Object(_)) => vec![(None, record)],
-            Some(Json::Null) | None => Vec::new(),
+            Some(Json::Null) | None => {
+                missing.push(format!("`/{}`", place.join("/")));
+                Vec::new()
+            }
             Some(_) => {
                 let reason = format!("neither a list nor an object at `/{}`", place.join("/"));
                 log.quarantined.push(Quarantined::file(Code::BadRecord, reason, file));
@@ -113,6 +131,10 @@ fn document(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log: &mut File
             add(mapping, row, &place, file, scratch, log)?;
             ordinal += 1;
         }
+    }
+    if missing.len() == all {
+        let reason = format!("nothing is at {}", missing.join(" or "));
+        log.quarantined.push(Quarantined::file(Code::BadRecord, reason, file));
     }
     Ok(())
 }
@@ -155,6 +177,28 @@ fn lines(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log: &mut FileLog
     Ok(())
 }
 
+/// The longest row of a table of text, in bytes; a quote that is never closed would make one of the rest of the file.
+const MAX_ROW: u64 = 64 << 20;
+
+/// A table's bytes, which stop where a row is too long.
+struct Bounded<'a> {
+    plain: &'a mut open::Opened,
+    /// Bytes since the last row began.
+    since: &'a Cell<u64>,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.since.get() > MAX_ROW {
+            let reason = format!("a row is longer than {} MiB", MAX_ROW >> 20);
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
+        }
+        let length = self.plain.read(buffer)?;
+        self.since.set(self.since.get() + length as u64);
+        Ok(length)
+    }
+}
+
 /// A table of text with a header.
 fn csv(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log: &mut FileLog) -> Result<()> {
     let mut plain = match open::stream(file)? {
@@ -164,7 +208,9 @@ fn csv(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log: &mut FileLog) 
             return Ok(());
         }
     };
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(plain.by_ref());
+    let since = Cell::new(0);
+    let bounded = Bounded { plain: &mut plain, since: &since };
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bounded);
     let header = match reader.byte_headers() {
         Ok(header) => header.clone(),
         Err(error) => {
@@ -184,13 +230,28 @@ fn csv(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log: &mut FileLog) 
     let mut ordinal = 0;
     loop {
         let offset = reader.position().byte();
+        since.set(0);
         match reader.read_byte_record(&mut cells) {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                let reason = format!("the table breaks off: {error}");
-                log.quarantined.push(Quarantined::new(Code::Truncated, reason, file, offset, &[]));
-                return Ok(());
+                if let csv::ErrorKind::Io(source) = error.kind()
+                    && stream::damage(source).is_none()
+                {
+                    let again = std::io::Error::new(source.kind(), source.to_string());
+                    return Err(Error::io("read", &file.path)(again));
+                }
+                // Of the rest nothing can be told apart.
+                let mut bad = Quarantined::new(
+                    Code::Truncated,
+                    format!("the table breaks off: {error}"),
+                    file,
+                    offset,
+                    &[],
+                );
+                bad.bytes = file.bytes.saturating_sub(offset);
+                log.quarantined.push(bad);
+                break;
             }
         }
         let mut record = Map::new();

@@ -15,6 +15,7 @@ use super::value::{Row, Value, float};
 use super::{Mapping, rows::digest};
 use crate::code::Code;
 use crate::error::Result;
+use crate::ingest::open;
 use crate::ingest::record::{FileLog, Quarantined, unreadable};
 use crate::ingest::sqlite::Database;
 use crate::ingest::{LogFile, Scratch};
@@ -31,6 +32,7 @@ pub(super) fn parquet(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log:
             return Ok(());
         }
     };
+    let before = open::Guard::of(file)?;
     let wanted = columns(mapping);
     let reader = ParquetRecordBatchReaderBuilder::try_new(opened).and_then(|builder| {
         let roots = builder.schema().fields().iter().enumerate();
@@ -63,7 +65,7 @@ pub(super) fn parquet(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log:
             ordinal += 1;
         }
     }
-    Ok(())
+    before.check(file)
 }
 
 /// Reads a table of a SQLite database, from a private copy.

@@ -11,7 +11,7 @@ use crate::ingest::json;
 pub(super) enum Value {
     /// A place in the record, as the parts of a JSON Pointer.
     At(Vec<String>),
-    /// The first of several that is there.
+    /// The first of several that is there, and no blank text.
     First(Vec<Self>),
     /// Always this.
     Constant(Json),
@@ -85,7 +85,10 @@ impl Value {
     pub(super) fn of<'a>(&self, row: &Row<'a>) -> Option<Cow<'a, Json>> {
         let value = match self {
             Self::At(path) => Cow::Borrowed(walk(row.record, path)?),
-            Self::First(all) => return all.iter().find_map(|value| value.of(row)),
+            Self::First(all) => {
+                let there = |value: &Cow<'_, Json>| value.as_str().is_none_or(|text| !text.trim().is_empty());
+                return all.iter().find_map(|value| value.of(row).filter(there));
+            }
             Self::Constant(value) => Cow::Owned(value.clone()),
             Self::Lookup(path, key) => {
                 let key = id(key.of(row)?.as_ref())?;

@@ -16,6 +16,9 @@ use super::{
 
 use PickleErrorKind::{Malformed, TooLarge, Truncated, UnknownOpcode};
 
+/// The longest name of a module or a class; real ones have a few dozen characters.
+const MAX_NAME: u32 = 1024;
+
 /// Reads the pickle at the start of `bytes`. Nothing in it is executed.
 pub fn decode(bytes: &[u8]) -> Result<Pickle<'_>, PickleError> {
     decode_within(bytes, MAX_OPCODES)
@@ -349,6 +352,9 @@ impl Machine<'_> {
     }
 
     fn global(&mut self, module: Span, name: Span) -> Step {
+        if module.length.max(name.length) > MAX_NAME {
+            return Err(Malformed("a global with a name longer than any"));
+        }
         if [module, name].iter().any(|&span| std::str::from_utf8(self.pickle.slice(span)).is_err()) {
             return Err(Malformed("a global whose name is no text"));
         }

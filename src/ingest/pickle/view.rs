@@ -132,6 +132,16 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Bytes that a text takes in the pickle, without looking at them.
+    pub fn text_bytes(self) -> Option<usize> {
+        match self.node() {
+            Node::Text(span) | Node::Str(span) | Node::Escaped(span) | Node::Quoted(span) => {
+                Some(span.length as usize)
+            }
+            _ => None,
+        }
+    }
+
     /// Text: borrowed where it is UTF-8, else with U+FFFD for what is no text.
     pub fn as_text(self) -> Option<Cow<'a, str>> {
         match self.node() {

@@ -13,7 +13,7 @@ use crate::code::Code;
 use crate::error::Result;
 use crate::ingest::assess::Failure;
 use crate::ingest::open::{self, MAX_DOCUMENT};
-use crate::ingest::record::{FileLog, Quarantined, Record};
+use crate::ingest::record::{Attempt, FileLog, Quarantined, Record};
 use crate::ingest::{LogFile, Scratch, json};
 
 /// The seed's name.
@@ -21,6 +21,9 @@ const SEED: &str = "initial";
 
 /// The longest chain of patches that is followed.
 const LONGEST: usize = 1000;
+
+/// The largest program that is put together.
+const MAX_PROGRAM: usize = 32 << 20;
 
 /// A child as its folder describes it.
 struct Child {
@@ -49,12 +52,30 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
         let parent = json::id(&said, "parent_commit").unwrap_or_else(|| SEED.to_owned());
         children.insert(id, Child { part, parent, patch, said });
     }
+    if let Some(seed) = children.remove(SEED) {
+        // Its program lies elsewhere; its score is here.
+        log.records.push(Record {
+            native_id: SEED.to_owned(),
+            stub: true,
+            metrics: json::object(&seed.said, "overall_performance"),
+            part: seed.part,
+            source: file.source_of(seed.part),
+            ..Record::default()
+        });
+    }
     let run = file.digest.unwrap_or_else(|| Digest::of_bytes(&[]));
     for (id, child) in &children {
         let Some(text) = chain(id, &children) else {
-            let mut bad = Quarantined::file(Code::NoProgram, format!("child `{id}` has no patch"), file);
-            bad.digest = Kind::Unit.fields().digest(run).text(id).finish();
-            log.quarantined.push(bad.in_part(file, child.part));
+            log.attempts.push(Attempt {
+                parent: Some(child.parent.clone()),
+                iteration: generations.get(id).copied(),
+                error: Some("no patch, or no chain of patches that ends at the seed".to_owned()),
+                scores: json::object(&child.said, "overall_performance"),
+                part: child.part,
+                source: file.source_of(child.part),
+                digest: Some(Kind::Unit.fields().digest(run).text(id).finish()),
+                ..Attempt::default()
+            });
             continue;
         };
         let metrics = json::object(&child.said, "overall_performance");
@@ -79,14 +100,19 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
 /// The patches from the seed to a child, each under a heading.
 fn chain(id: &str, children: &BTreeMap<String, Child>) -> Option<String> {
     let mut patches = Vec::new();
-    let mut at = id;
-    while let Some(child) = children.get(at).filter(|_| patches.len() < LONGEST) {
-        patches.push((at, child.patch.as_deref()?));
+    let (mut at, mut bytes) = (id, 0);
+    while let Some(child) = children.get(at) {
+        let patch = child.patch.as_deref()?;
+        bytes += patch.len();
+        // A chain that is longer goes in a circle, or is meant to fill the memory.
+        if patches.len() == LONGEST || bytes > MAX_PROGRAM {
+            return None;
+        }
+        patches.push((at, patch));
         at = &child.parent;
     }
     patches.reverse();
-    (!patches.is_empty())
-        .then(|| patches.iter().map(|(id, patch)| format!("# patch of {id}\n{patch}\n")).collect())
+    Some(patches.iter().map(|(id, patch)| format!("# patch of {id}\n{patch}\n")).collect())
 }
 
 /// The generation of each child. The file is called JSON lines and is objects one after another, on many lines each.

@@ -21,6 +21,9 @@ use crate::ingest::{LogFile, Scratch, json};
 /// The scaffold's own fitness, minimised.
 const OBJECTIVE: &str = "objective";
 
+/// Members of a population that are listed as possible parents, at most; real ones have a few dozen.
+const MOST_POSSIBLE: usize = 256;
+
 /// Reads one folder.
 pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
@@ -31,6 +34,8 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
     };
     // The run and the number of the first sample with a text.
     let mut known: Known = HashMap::new();
+    // Of several runs, the console log is the last one's.
+    let last = if series.is_empty() { None } else { newest(file, &series) };
     let mut populations: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     for samples in [true, false] {
         for (part, of_file) in (0_u32..).zip(&file.parts) {
@@ -43,7 +48,10 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
                 let place =
                     Place { file, part, ordinal: ordinal as u64, generation, group: series.get(&part) };
                 let id = match samples {
-                    true => sample(&entry, &place, &told, &mut known, scratch, &mut log)?,
+                    true if series.is_empty() || last.as_deref() == place.group.map(String::as_str) => {
+                        sample(&entry, &place, &told, &mut known, scratch, &mut log)?
+                    }
+                    true => sample(&entry, &place, &HashMap::new(), &mut known, scratch, &mut log)?,
                     false => member(&entry, &place, &mut known, scratch, &mut log)?,
                 };
                 if let (Some(id), Some(generation)) = (id, generation.filter(|_| !samples)) {
@@ -53,10 +61,12 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
         }
     }
     adopt(&mut log.records);
+    first_seen(&mut log.records);
     // What is found in a generation was made from the one before it.
     for record in &mut log.records {
         if let Some(before) = record.generation.and_then(|generation| populations.get(&(generation - 1))) {
-            record.pool = before.iter().filter(|id| **id != record.native_id).cloned().collect();
+            let others = before.iter().filter(|id| **id != record.native_id);
+            record.pool = others.take(MOST_POSSIBLE).cloned().collect();
             record.pool.dedup();
         }
     }
@@ -89,9 +99,37 @@ fn series(file: &LogFile) -> HashMap<u32, String> {
         } else {
             ends[run] = last;
         }
-        of_part.insert(part, format!("samples to {last}"));
+        of_part.insert(part, format!("samples {}", run + 1));
     }
     if ends.len() > 1 { of_part } else { HashMap::new() }
+}
+
+/// The run with the most samples, which wrote over the others' console log.
+fn newest(file: &LogFile, series: &HashMap<u32, String>) -> Option<String> {
+    let ends = series.iter().filter_map(|(part, run)| {
+        let name = file.parts.get(*part as usize)?.within.rsplit('/').next()?;
+        let last: u64 = name.strip_suffix(".json")?.rsplit_once('~')?.1.parse().ok()?;
+        Some((last, run.clone()))
+    });
+    ends.max().map(|(_, run)| run)
+}
+
+/// A member of several populations was made for the first of them.
+fn first_seen(records: &mut [Record]) {
+    let mut first: HashMap<(Option<String>, String), i64> = HashMap::new();
+    let key = |record: &Record| (record.group.clone(), record.native_id.clone());
+    for record in records.iter() {
+        if let Some(generation) = record.generation.filter(|_| record.iteration == record.generation) {
+            let known = first.entry(key(record)).or_insert(generation);
+            *known = (*known).min(generation);
+        }
+    }
+    for record in records.iter_mut().filter(|record| record.iteration == record.generation) {
+        if let Some(generation) = first.get(&key(record)) {
+            record.generation = Some(*generation);
+            record.iteration = Some(*generation);
+        }
+    }
 }
 
 /// Members of populations that are no sample belong to the run of most of those that are.

@@ -4,7 +4,7 @@
 //! inference. Scores of single inputs lie in sandbox folders that are tied to no response: a response has none. The
 //! database has scores, and not the prompts; its functions are candidates of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use finch_core::{Digest, Kind};
 use serde_json::{Map, Value as Json};
@@ -33,7 +33,6 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
         calls.entry(number).or_default()[usize::from(kind == "response")] = Some(part);
     }
     let run = file.digest.unwrap_or_else(|| Digest::of_bytes(&[]));
-    let numbers: Vec<i64> = calls.keys().copied().collect();
     for (number, [prompt, response]) in calls {
         let Some(part) = response else { continue };
         let Some(answer) = open::text(file, part, &mut log)? else { continue };
@@ -55,7 +54,6 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
             program: Some(scratch.program(&code, Some("python"))?),
             iteration: Some(number),
             failure: Some(Failure::NoScore),
-            pool: numbers.iter().filter(|other| **other < number).map(i64::to_string).collect(),
             part,
             source: file.source_of(part),
             digest,
@@ -107,10 +105,16 @@ pub(in crate::ingest) fn read_database(file: &LogFile, scratch: &Scratch) -> Res
         return Ok(log);
     };
     let mut taker = Taker::new();
-    // One function stands in many clusters and islands, and is one candidate.
-    let mut seen = std::collections::HashSet::new();
+    // One function stands in many clusters and islands, and is one candidate; so may whole clusters be shared.
+    let mut seen = HashSet::new();
     for (island, of_island) in (0_i64..).zip(islands.items()) {
+        if !seen.insert(of_island.id()) {
+            continue;
+        }
         for (scores, cluster) in of_island.attribute("_clusters").into_iter().flat_map(Value::entries) {
+            if !seen.insert(cluster.id()) {
+                continue;
+            }
             let score = cluster.attribute("_score").and_then(Value::as_f64);
             for function in cluster.attribute("_programs").into_iter().flat_map(Value::items) {
                 if !seen.insert(function.id()) {

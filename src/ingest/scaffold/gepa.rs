@@ -101,7 +101,7 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
         log.records.push(record);
     }
     for (ordinal, step) in trace.iter().enumerate() {
-        rejected(step, ordinal, part, file, &mut log);
+        rejected(step, ordinal, part, file, scratch, &mut log)?;
     }
     unused(asked, &candidates, file, scratch, &mut log)?;
     Ok(log)
@@ -176,7 +176,8 @@ fn metrics(scores: Option<&Value>, objectives: Option<&Value>) -> Map<String, Va
         Some(Value::Array(scores)) => scores.iter().collect(),
         _ => return metrics,
     };
-    let numbers: Vec<f64> = all.into_iter().filter_map(json::number).collect();
+    let number = |score: &Value| score.as_bool().map(f64::from).or_else(|| json::number(score));
+    let numbers: Vec<f64> = all.into_iter().filter_map(number).collect();
     if !numbers.is_empty() {
         metrics.insert(SCORE.to_owned(), float(numbers.iter().sum::<f64>() / numbers.len() as f64));
     }
@@ -185,13 +186,20 @@ fn metrics(scores: Option<&Value>, objectives: Option<&Value>) -> Map<String, Va
 }
 
 /// A proposal that was not accepted.
-fn rejected(step: &Value, ordinal: usize, part: u32, file: &LogFile, log: &mut FileLog) {
+fn rejected(
+    step: &Value,
+    ordinal: usize,
+    part: u32,
+    file: &LogFile,
+    scratch: &Scratch,
+    log: &mut FileLog,
+) -> Result<()> {
     let accepted = ["new_program_idx", "new_program_indices"].iter().any(|key| match step.get(*key) {
         Some(Value::Array(indices)) => !indices.is_empty(),
         Some(value) => !value.is_null(),
         None => false,
     });
-    let Some(step) = step.as_object().filter(|_| !accepted) else { return };
+    let Some(step) = step.as_object().filter(|_| !accepted) else { return Ok(()) };
     let kept = ["subsample_ids", "subsample_scores", "new_subsample_scores"];
     let scores: Map<String, Value> =
         kept.iter().filter_map(|key| Some(((*key).to_owned(), step.get(*key)?.clone()))).collect();
@@ -202,6 +210,8 @@ fn rejected(step: &Value, ordinal: usize, part: u32, file: &LogFile, log: &mut F
         parent: step.get("selected_program_candidate").and_then(Value::as_i64).map(|id| id.to_string()),
         iteration: step.get("i").and_then(Value::as_i64),
         error: Some(error.to_owned()),
+        // Since 2026 the text that was proposed is there too.
+        response: step.get("proposed_candidate").map_or(Ok(None), |text| scratch.text(&whole(text)))?,
         scores,
         part,
         source: file.source_of(part),
@@ -209,6 +219,7 @@ fn rejected(step: &Value, ordinal: usize, part: u32, file: &LogFile, log: &mut F
         digest: Some(Digest::of_bytes(text.as_bytes())),
         ..Attempt::default()
     });
+    Ok(())
 }
 
 /// A call to the proposer, as adapters log it.

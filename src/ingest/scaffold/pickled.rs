@@ -14,6 +14,9 @@ const DEPTH: u32 = 12;
 /// Bytes that are taken out of one pickle.
 const BUDGET: usize = 512 << 20;
 
+/// What a value that is no text costs.
+const VALUE: usize = 64;
+
 /// Takes data out of a pickle, within a budget.
 pub(super) struct Taker {
     left: usize,
@@ -39,8 +42,10 @@ impl Taker {
 
     /// A text.
     pub(super) fn text(&mut self, value: Option<Value<'_>>) -> Option<String> {
-        let text = value?.as_text()?;
-        self.spend(text.len()).then(|| text.into_owned())
+        let value = value?;
+        // What there is no budget for is not even looked at: one text may be mentioned a million times.
+        let enough = self.spend(value.text_bytes()?);
+        if enough { value.as_text().map(std::borrow::Cow::into_owned) } else { None }
     }
 
     fn spend(&mut self, bytes: usize) -> bool {
@@ -50,7 +55,7 @@ impl Taker {
     }
 
     fn at(&mut self, value: Value<'_>, depth: u32) -> Json {
-        if depth == 0 || !self.spend(8) {
+        if depth == 0 || !self.spend(VALUE) {
             return Json::Null;
         }
         if let Some(flag) = value.as_bool() {

@@ -23,6 +23,9 @@ use crate::ingest::{LogFile, Scratch};
 /// The scaffold's own fitness.
 const OBJECTIVE: &str = "objective";
 
+/// Answers that are listed as possible parents, at most; real iterations have a few dozen.
+const MOST_POSSIBLE: usize = 256;
+
 /// The files of one answer, as parts of the log.
 #[derive(Default)]
 struct Files {
@@ -47,7 +50,7 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
     }
     let ids = |iteration: i64| {
         let all = answers.range((iteration, i64::MIN)..=(iteration, i64::MAX));
-        all.map(|((iteration, number), _)| id(*iteration, *number)).collect::<Vec<_>>()
+        all.take(MOST_POSSIBLE).map(|((iteration, number), _)| id(*iteration, *number)).collect::<Vec<_>>()
     };
     for (&(iteration, number), files) in &answers {
         let Some(part) = files.response else { continue };
@@ -126,6 +129,8 @@ fn judge(output: Option<&str>) -> (Option<f64>, Option<Failure>) {
     let Some(output) = output else { return (None, Some(Failure::NoScore)) };
     let last = output.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
     match last.parse::<f64>() {
+        // What a handler printed behind a traceback is no objective.
+        Ok(_) if output.contains("Traceback (most recent call last)") => (None, assess::reason(output)),
         Ok(number) => (Some(number), None),
         Err(_) if last.is_empty() => (None, Some(Failure::NoScore)),
         Err(_) => (None, Some(assess::reason(output).unwrap_or(Failure::Error))),
@@ -166,6 +171,10 @@ mod tests {
         assert_eq!(judge(Some("[*] Average:\n10.5\n\n")), (Some(10.5), None));
         assert_eq!(judge(Some("Traceback (most recent call last):\nValueError: x")).1, Some(Failure::Error));
         assert_eq!(judge(Some("ModuleNotFoundError: No module named 'x'")).1, Some(Failure::Infrastructure));
+        assert_eq!(
+            judge(Some("Traceback (most recent call last):\nValueError: x\n0.0")).1,
+            Some(Failure::Error)
+        );
         assert_eq!(judge(None).1, Some(Failure::NoScore));
     }
 }

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::ingest::assess;
 use crate::ingest::lines::Lines;
 use crate::ingest::open::{self, MAX_DOCUMENT};
+use crate::ingest::recognise;
 use crate::ingest::record::{FileLog, ProgramRef, Quarantined, Record, micros};
 use crate::ingest::{LogFile, Scratch, json, prompt};
 
@@ -22,9 +23,8 @@ const RECORD_START: &[u8] = b"{\"iteration\":";
 
 /// Reads one trace.
 pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
-    let name =
-        file.source.strip_suffix(".gz").or_else(|| file.source.strip_suffix(".zst")).unwrap_or(&file.source);
-    if name.ends_with(".json") {
+    // A document is one object around its steps; what it is called does not matter.
+    if recognise::shape(&file.path).is_some_and(|shape| shape.has(&["traces"])) {
         return read_document(file, scratch);
     }
     let mut log = FileLog::default();

@@ -1,6 +1,6 @@
 //! Proposals that never became candidates, and what logs say of their run: which run they belong to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Run;
 use crate::ingest::record::{About, Attempt};
@@ -21,6 +21,7 @@ pub(super) fn assign(
         }
     }
     let mut stray = Vec::new();
+    let mut seen = HashSet::new();
     for (unit, attempt) in attempts {
         let Some(near) = by_unit.get(&unit) else {
             stray.push(attempt);
@@ -31,7 +32,12 @@ pub(super) fn assign(
             attempt.parent.as_ref().is_some_and(|parent| runs[**at].candidates.contains_key(parent))
         };
         let run = near.iter().find(holds).or_else(|| near.iter().find(of_group)).or(near.first());
-        if let Some(&run) = run {
+        let Some(&run) = run else { continue };
+        // A later checkpoint repeats the failures of an earlier one.
+        let content = (run, attempt.digest, attempt.iteration, attempt.error.clone(), attempt.response);
+        if attempt.digest.is_some() && !seen.insert(content) {
+            runs[run].repeated_attempts += 1;
+        } else {
             runs[run].attempts.push(attempt);
         }
     }

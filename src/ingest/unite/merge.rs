@@ -50,8 +50,11 @@ pub(super) fn merge(
         macro_rules! fill {
             ($($field:ident),+) => { $(if merged.$field.is_none() { merged.$field.clone_from(&other.$field); })+ };
         }
+        if merged.program.is_none() {
+            merged.program = other.program;
+            merged.rebuilt = other.rebuilt;
+        }
         fill!(
-            program,
             island,
             generation,
             feedback,

@@ -65,6 +65,8 @@ pub struct Run {
     pub evicted: BTreeMap<String, (Map<String, Value>, Option<Failure>)>,
     /// Proposals that never became candidates.
     pub attempts: Vec<Attempt>,
+    /// Mentions of those besides the first.
+    pub repeated_attempts: u64,
     /// What the logs say of the run.
     pub about: About,
     /// Records whose candidate has no program text anywhere: they cannot be used.

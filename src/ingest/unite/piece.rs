@@ -109,6 +109,7 @@ impl Piece {
             candidates: BTreeMap::new(),
             evicted: BTreeMap::new(),
             attempts: Vec::new(),
+            repeated_attempts: 0,
             about: About::default(),
             without_program: Vec::new(),
         };

@@ -54,6 +54,8 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
         reading::read(discovery, context)?;
     let read: u64 = units.iter().flat_map(|unit| &unit.records).filter(|record| !record.stub).count() as u64;
 
+    let unreadable =
+        quarantined.len() + discovery.refused.iter().map(|(_, refused)| refused.len()).sum::<usize>();
     let proposed = units.iter().map(|unit| unit.attempts.len() as u64).sum::<u64>();
     let (mut runs, stray) = unite::unite(units);
     steps::complete(&mut runs, config.infer_parents, &packs.folders(), context)?;
@@ -62,7 +64,7 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
     }
     quarantined.extend(stray.into_iter().map(without_run));
     quarantined.extend(discovery.refused.iter().flat_map(|(_, refused)| refused.iter().cloned()));
-    let records = read + proposed + quarantined.iter().filter(|q| q.code != Code::NoProgram).count() as u64;
+    let records = read + proposed + unreadable as u64;
     check_quarantine(config, context, &quarantined, records)?;
 
     let mut tables = Tables::default();
@@ -72,7 +74,7 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
         let attempts = run.attempts.len() as u64;
         let of_run = attempts + run.candidates.values().map(|candidate| candidate.records).sum::<u64>();
         if sample::unit(context.pipeline.seed, "sample", &run.run_id.to_string()) >= context.pipeline.sample {
-            counts.removed += of_run;
+            counts.removed += of_run + run.repeated_attempts;
             removed.push(Removed {
                 record_id: run.run_id.to_string(),
                 record_kind: "run",
@@ -83,7 +85,7 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
         }
         let used = run.candidates.values().filter(|candidate| candidate.records > 0).count() as u64;
         counts.used += used + attempts;
-        counts.merged += of_run - used - attempts;
+        counts.merged += of_run - used - attempts + run.repeated_attempts;
         tables.add(&run, context, discovery);
     }
     counts.quarantined = quarantined.len() as u64;
@@ -298,6 +300,9 @@ impl Tables {
             let logged = &candidate.merged.parent_metrics;
             let (origin, verdict_of_parent) = match (verdicts.get(parent.as_str()), run.evicted.get(parent)) {
                 (Some(verdict), _) => ("candidate", Some(Verdict { ..*verdict })),
+                (None, Some((metrics, failure))) if metrics == logged => {
+                    ("logged", Some(judge(metrics, *failure)))
+                }
                 (None, _) if !logged.is_empty() => {
                     ("logged", Some(judge(logged, assess::failure(logged, None, ""))))
                 }

@@ -79,6 +79,26 @@ fn names_that_lead_elsewhere_are_refused_and_said() {
 }
 
 #[test]
+fn an_unpacked_archive_that_lost_a_file_is_unpacked_again() {
+    let (one, two) = (program(1), program(2));
+    let project = Project::new(INGEST);
+    project
+        .write("logs/runs.tar", tar(&[("run/db/programs/a.json", &one), ("run/db/programs/b.json", &two)]));
+    let cache = project.path("cache").display().to_string();
+    let run =
+        || crate::project::finch_with(project.root(), &[("FINCH_CACHE", &cache)], &["run", "spec.toml"]).ok();
+    run();
+    let archives = std::fs::read_dir(project.path("cache/archives")).expect("archives");
+    for archive in archives {
+        let path = archive.expect("entry").path().join("files/run/db/programs/b.json");
+        std::fs::remove_file(path).expect("removed");
+    }
+    std::fs::remove_dir_all(project.path("store")).expect("removed");
+    run();
+    assert_eq!(project.value("SELECT count(*) FROM candidates"), json!(2));
+}
+
+#[test]
 fn a_cut_archive_gives_what_was_whole() {
     let (one, two) = (program(1), program(2));
     let inside = tar(&[("run/db/programs/a.json", &one), ("run/db/programs/b.json", &two)]);

@@ -121,6 +121,41 @@ fn infinity_in_a_population_is_no_score() {
 }
 
 #[test]
+fn a_member_of_many_populations_was_made_for_the_first() {
+    let member = |n: u64| {
+        format!(
+            r#"{{"algorithm": "a", "code": "def f(): return {n}", "objective": {n}.5, "other_inf": null}}"#
+        )
+    };
+    let files: Vec<(String, String)> = (7..=11)
+        .map(|g| (format!("pops/population_generation_{g}.json"), format!("[{}, {}]", member(7), member(g))))
+        .collect();
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+    let project = ingested(&files);
+    let rows = project.rows("SELECT score, generation FROM candidates ORDER BY score LIMIT 2");
+    assert_eq!(rows, [json!({"score": 7.5, "generation": 7}), json!({"score": 8.5, "generation": 8})]);
+}
+
+#[test]
+fn samples_in_several_files_are_one_run_beside_a_restart() {
+    let sample = |n: u64, code: u64| {
+        format!(
+            r#"[{{"sample_order": {n}, "operator": "i1", "algorithm": "a", "code": "def f(): return {code}", "objective": 1.5}}]"#
+        )
+    };
+    let project = ingested(&[
+        ("results/samples/samples_1~88.json", sample(1, 1).as_bytes()),
+        ("results/samples/samples_1~200.json", sample(1, 2).as_bytes()),
+        ("results/samples/samples_201~400.json", sample(201, 3).as_bytes()),
+    ]);
+    assert_eq!(
+        project.rows("SELECT candidates FROM runs ORDER BY 1"),
+        [json!({"candidates": 1}), json!({"candidates": 2})]
+    );
+}
+
+#[test]
 fn a_restart_in_the_same_folder_is_another_run() {
     let other = SAMPLES.replace("return 1", "return 7");
     let project = ingested(&[
@@ -169,6 +204,11 @@ fn children_of_dgm_are_chains_of_patches_under_objects_of_many_lines() {
     let (one, two) = (one.replace("ignored", "20250101_1"), two.replace("ignored", "20250101_2"));
     let project = ingested(&[
         ("out/dgm_metadata.jsonl", b"{\n  \"generation\": 0,\n  \"selfimprove_entries\": [],\n  \"children\": [\"20250101_1\"]\n}\n{\n  \"generation\": 1,\n  \"selfimprove_entries\": [],\n  \"children\": [\"20250101_2\"]\n}\n"),
+        // The seed has a folder of its own, with a score and without a patch.
+        ("out/initial/metadata.json", br#"{"run_id": "initial", "overall_performance": {"accuracy_score": 0.125}}"#),
+        ("out/20250101_3/metadata.json", br#"{"run_id": "20250101_3", "parent_commit": "20250101_3", "overall_performance": {}}"#),
+        ("out/20250101_3/model_patch.diff", b"+c\n"),
+        ("out/20250101_4/metadata.json", br#"{"run_id": "20250101_4", "parent_commit": "initial", "overall_performance": {}}"#),
         ("out/20250101_1/metadata.json", one.as_bytes()),
         ("out/20250101_1/model_patch.diff", b"+a\n"),
         ("out/20250101_2/metadata.json", two.as_bytes()),
@@ -176,6 +216,11 @@ fn children_of_dgm_are_chains_of_patches_under_objects_of_many_lines() {
     ]);
     assert_eq!(candidates(&project), ["20250101_1 0.25 null", "20250101_2 0.5 null"]);
     assert_eq!(edges(&project), ["? -> 20250101_1", "20250101_1 -> 20250101_2"]);
+    let scores = project.rows(
+        "SELECT parent_score, parent_score_origin AS origin FROM transitions ORDER BY iteration LIMIT 1",
+    );
+    assert_eq!(scores, [json!({"parent_score": 0.125, "origin": "logged"})]);
+    assert_eq!(project.value("SELECT count(*) FROM attempts"), json!(2), "a patch on itself, and no patch");
     let code = project.value("SELECT code FROM programs WHERE lines > 4");
     assert_eq!(code, json!("# patch of 20250101_1\n+a\n\n# patch of 20250101_2\n+b\n"));
 }

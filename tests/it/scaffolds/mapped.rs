@@ -79,7 +79,7 @@ fn scaffolds_that_are_mappings_are_recognised() {
     let project = ingested(&[
         ("llmsr/samples/samples_0.json", br#"{"sample_order": 0, "function": "def e(): 1", "score": -0.5}"#),
         ("llmsr/samples/samples_1.json", br#"{"sample_order": 1, "function": "def e(): 2", "score": null}"#),
-        ("llm4ad/20250101_000000/samples/samples_1~200.json", br#"[{"sample_order": 1, "function": "def g(): 1", "score": 2.0, "operator": "i1", "program": "def g(): 1"}]"#),
+        ("llm4ad/20250101_000000/samples/samples_1~200.json", br#"[{"sample_order": 1, "function": "def g(): 1", "score": 2.0, "operator": "i1", "program": "import x\ndef g(): 1"}, {"sample_order": 2, "function": "def g(): 2", "score": 1.0, "operator": "i1", "program": ""}]"#),
         ("llm4ad/20250101_000000/population/pop_1.json", br#"[{"algorithm": "a", "function": "def g(): 1", "score": -Infinity}]"#),
         ("ttt/puct_sampler_step_000010.json", br#"{"step": 10, "states": [{"type": "x", "id": "s2", "timestep": 3, "value": 0.5, "parent_values": [0.25], "parents": [{"id": "s1", "timestep": 1}], "observation": "ok", "code": "v = 2"}], "initial_states": [{"id": "s1", "timestep": 0, "value": 0.25, "parents": [], "code": "v = 1"}], "puct_n": {}}"#),
         ("aide/journal.json", br#"{"nodes": [{"id": "n1", "code": "z = 1", "step": 0, "metric": {"value": 3.0, "maximize": false}, "is_buggy": false}, {"id": "n2", "code": "z = 2", "step": 1, "metric": {"value": 2.0, "maximize": false}, "is_buggy": false}], "node2parent": {"n2": "n1"}}"#),
@@ -90,7 +90,7 @@ fn scaffolds_that_are_mappings_are_recognised() {
         rows,
         [
             run("aide", "minimize", 2),
-            run("llm4ad", "maximize", 1),
+            run("llm4ad", "maximize", 2),
             run("llmsr", "maximize", 2),
             run("tttdiscover", "maximize", 2)
         ]
@@ -157,6 +157,40 @@ fn a_mapping_reads_a_database_that_finch_does_not_know() {
     project.write("map.toml", MAPPING.replace("above = 100", "above = 3"));
     project.run().ok();
     assert_eq!(project.value("SELECT count(*) FROM candidates WHERE NOT valid"), json!(2));
+}
+
+#[test]
+fn parents_are_judged_as_their_children_are() {
+    let spec = INGEST.replace("[\"logs\"]", "[{ path = \"logs\", mapping = \"map.toml\" }]");
+    let project = Project::new(&spec);
+    project.write(
+        "map.toml",
+        "[score]\nkey = \"error\"\ndirection = \"minimize\"\n[candidate]\nid = \"id\"\nparents = \"from\"\ncode = \"code\"\n\
+         score = \"error\"\n[parent]\nscore = \"before\"\n",
+    );
+    project.write(
+        "logs/a.jsonl",
+        "{\"id\": 2, \"from\": 1, \"code\": \"x\", \"error\": 2.5, \"before\": 3.5}\n",
+    );
+    // Files of other kinds beside it are no records of this mapping.
+    project.write("logs/config.json", "{\"lr\": 1}");
+    project.run().ok();
+    let row = &project.rows("SELECT parent_score, parent_valid, child_score FROM transitions")[0];
+    assert_eq!(
+        (&row["parent_score"], &row["parent_valid"], &row["child_score"]),
+        (&json!(3.5), &json!(true), &json!(2.5))
+    );
+    assert_eq!(project.value("SELECT count(*) FROM attempts"), json!(0));
+    assert_eq!(quarantined(&project), ["F0314"]);
+}
+
+#[test]
+fn a_place_that_is_nowhere_is_said() {
+    let spec = INGEST.replace("[\"logs\"]", "[{ path = \"logs\", mapping = \"map.toml\" }]");
+    let project = Project::new(&spec);
+    project.write("map.toml", "[records]\nat = \"/node\"\n[candidate]\nid = \"id\"\ncode = \"code\"\n");
+    project.write("logs/a.json", "{\"nodes\": [{\"id\": 1, \"code\": \"x\"}]}");
+    project.run().fails(2, &["no candidate could be read"]);
 }
 
 #[test]

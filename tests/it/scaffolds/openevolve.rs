@@ -81,6 +81,15 @@ fn a_trace_without_code_is_rebuilt_from_prompts_and_answers() {
 }
 
 #[test]
+fn a_program_that_a_later_prompt_shows_is_marked_as_rebuilt() {
+    // Child 1 has no program of its own; the prompt of step 2 shows it as the one to improve.
+    let lines = format!("{}\n{}\n", step(1, "I would change b.", None), step(2, DIFF, None));
+    let project = ingested(&[("run/evolution_trace.jsonl", lines.as_bytes())]);
+    let rows = project.rows("SELECT rebuilt FROM candidates");
+    assert!(rows.len() >= 2 && rows.iter().all(|row| row["rebuilt"] == json!(true)), "{rows:?}");
+}
+
+#[test]
 fn answers_are_replayed_and_operators_come_from_them() {
     let mut unchanged = step(4, "I give up.", Some("a = 1\nb = 2\n"));
     unchanged["parent_id"] = json!(uuid(0));
@@ -137,6 +146,10 @@ fn traces_are_read_by_their_content_however_compressed() {
         let project = ingested(&[(&format!("run/{name}"), bytes)]);
         assert_eq!(project.value("SELECT count(*) FROM transitions"), json!(1), "{name}");
     }
+    // Lines under the name of a document.
+    let project =
+        ingested(&[("run/evolution_trace.json", format!("{text}\n{}\n", step(2, DIFF, None)).as_bytes())]);
+    assert_eq!(project.value("SELECT count(*) FROM transitions"), json!(2));
     // Cut inside the compressed data: what there is of it is kept, and said.
     let project = ingested(&[("run/a.jsonl.gz", &gzip[..gzip.len() - 9]), ("run/b.jsonl", text.as_bytes())]);
     assert_eq!(quarantined(&project), ["F0311"]);

@@ -55,6 +55,15 @@ fn the_first_population_of_codeevolve_descends_from_the_initial_program() {
 }
 
 #[test]
+fn a_later_checkpoint_repeats_the_failures_of_an_earlier_one() {
+    let early = checkpoint(0, &[program(1, None, 0, 0, 0.1)]);
+    let late = checkpoint(0, &[program(1, None, 0, 0, 0.1), program(2, None, 0, 1, 0.9)]);
+    let project = ingested(&[("run/0/ckpt/ckpt_1.pkl", &early), ("run/0/ckpt/ckpt_2.pkl", &late)]);
+    assert_eq!(project.value("SELECT count(*) FROM attempts"), json!(1));
+    assert_eq!(candidates(&project).len(), 2);
+}
+
+#[test]
 fn a_migrant_of_codeevolve_has_the_parent_that_its_home_knows() {
     let home = checkpoint(0, &[program(1, None, 0, 0, 0.1), program(2, Some(1), 0, 5, 0.9)]);
     let away = checkpoint(

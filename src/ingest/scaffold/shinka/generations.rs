@@ -91,8 +91,9 @@ pub(super) fn read(
 
 /// Generations are counters, so what is one depends on the run: on its first program, which no later one changes.
 fn digest(file: &LogFile, generation: i64, raw: Digest) -> Digest {
-    let first =
-        file.parts.iter().find(|part| part.within.starts_with("gen_0/main.")).and_then(|part| part.digest);
+    let at = file.parts.partition_point(|part| part.within.as_str() < "gen_0/main.");
+    let first = file.parts.get(at).filter(|part| part.within.starts_with("gen_0/main."));
+    let first = first.and_then(|part| part.digest);
     let fields = Kind::Unit.fields().digest(first.unwrap_or(raw)).text(&generation.to_string());
     fields.digest(raw).finish()
 }
@@ -114,8 +115,13 @@ fn generations(file: &LogFile) -> BTreeMap<i64, Files> {
                 let at = usize::from(name != "metadata.json");
                 files.attempts.entry(folder.to_owned()).or_default()[at] = Some(part);
             }
-            _ if name.starts_with("main.") => files.main = Some(part),
-            _ if name.starts_with("original.") => files.original = Some(part),
+            // A compiler leaves what it made beside the program.
+            _ if name.starts_with("main.")
+                && files.main.is_none_or(|main| label(&file.parts[main as usize].within).is_none()) =>
+            {
+                files.main = Some(part);
+            }
+            _ if name.starts_with("original.") => files.original = files.original.or(Some(part)),
             _ => {}
         }
     }
