@@ -15,7 +15,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::BudgetArgs;
-use super::output::{columns, print};
+use super::output::{columns, escaped, print};
 use super::query::{inspected, is_address};
 use crate::error::{Error, Result};
 use crate::ingest::{Discovery, Unit};
@@ -318,9 +318,9 @@ fn describe(
                 None => format!("{} ({})", run.task, run.task_from),
             };
             vec![
-                run.short.clone(),
+                escaped(&run.short),
                 run.scaffold.clone(),
-                task,
+                escaped(&task),
                 run.candidates.to_string(),
                 run.copies.to_string(),
                 run.transitions.to_string(),
@@ -343,7 +343,10 @@ fn describe(
     for problem in problems {
         out += &format!(
             "{}: {} records, such as {}: {}\n",
-            problem.code, problem.records, problem.example, problem.reason
+            problem.code,
+            problem.records,
+            escaped(&problem.example),
+            escaped(&problem.reason)
         );
     }
     for path in written {

@@ -183,7 +183,10 @@ fn read(
     }
     if bytes.len() as u64 > limit {
         let reason = format!("larger than {} MiB", limit >> 20);
-        return Ok(Err(Quarantined::new(Code::TooLarge, reason, file, 0, &bytes)));
+        let bad = Quarantined::new(Code::TooLarge, reason, file, 0, &bytes);
+        // Of a compressed one, what it takes here; how much more it would be nobody looked.
+        let whole = std::fs::metadata(path).map_or(bad.bytes, |meta| meta.len().max(bad.bytes));
+        return Ok(Err(Quarantined { bytes: whole, digest: digest.unwrap_or(bad.digest), ..bad }));
     }
     Ok(Ok(bytes))
 }

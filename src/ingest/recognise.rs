@@ -169,6 +169,12 @@ const BESIDE: &[(&str, &[&str], &[Container])] = &[
     ("statistics", &["program_id", "selected_attempt_id", "status"], LINES),
 ];
 
+/// How the names of archives end, of those that are opened and of those that are not.
+const ARCHIVES: [&str; 12] = [
+    ".tar", ".tgz", ".tzst", ".zip", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz", ".tbz2", ".txz", ".7z",
+    ".rar",
+];
+
 /// Names of what repeats or sums up records, where its content does not say so.
 const SUMMARIES: [&str; 5] =
     ["metadata.json", "best_program_info.json", "meta_memory.json", "samples_best.json", "prompts.sqlite"];
@@ -205,16 +211,11 @@ pub(super) fn look(path: &Path, given: Option<&Arc<Mapping>>) -> Look {
         "csv" => csv(path),
         "h5" | "hdf5" => hdf5(path, &name),
         "log" => console(path),
-        "tar" | "tgz" | "zip" | "gz" | "zst" => match archive::kind_of(path) {
+        _ if ARCHIVES.iter().any(|end| name.ends_with(end)) => match archive::kind_of(path) {
             Ok(Some(_)) => Look::Archive,
-            _ => Look::Other,
+            // Cut so short that nothing can be taken out, or of a kind that is not opened.
+            _ => Look::Foreign,
         },
-        _ if name.ends_with(".gz") || name.ends_with(".zst") || name.ends_with(".tzst") => {
-            match archive::kind_of(path) {
-                Ok(Some(_)) => Look::Archive,
-                _ => Look::Other,
-            }
-        }
         _ => Look::Other,
     }
 }
@@ -312,7 +313,10 @@ fn pickle(path: &Path) -> Look {
     ];
     // Protocols 2 to 5 begin so; older ones have no mark.
     if !matches!(head[..], [0x80, 2..=5, ..]) {
-        return Look::Other;
+        // Cut before its first bytes, or none at all.
+        let is_meant =
+            path.extension().is_some_and(|extension| extension != "bin") || path.ends_with("gepa_state.bin");
+        return if is_meant { Look::Foreign } else { Look::Other };
     }
     match named.into_iter().find(|(_, word, _)| has(word)) {
         Some((format, word, certainty)) => {

@@ -170,6 +170,9 @@ fn is_first(part: &u32) -> bool {
 pub struct Attempt {
     /// The candidate that it started from.
     pub parent: Option<String>,
+    /// A candidate that the same log speaks of, for logs that do not say which one it started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
     /// The run that the log itself names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,

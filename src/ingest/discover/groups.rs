@@ -136,7 +136,8 @@ impl Groups {
                 Look::Foreign if layout::is_config(&file.path) => out.ignored.push(("configuration", file)),
                 Look::Foreign => out.foreign.push(file),
                 Look::Known(why) => out.ignored.push((why, file)),
-                Look::Archive => out.ignored.push(("archive", file)),
+                // An archive inside an archive.
+                Look::Archive => out.foreign.push(file),
                 Look::Other => out.ignored.push(("no records", file)),
             }
         }

@@ -46,7 +46,9 @@ pub(super) fn add(
     let group = id(&mapping.run.id, &row);
     let error = text(&fields.error, &row);
     let metrics = metrics(&fields.metrics, &fields.score, &mapping.score_key, &row);
-    let parents = ids(&fields.parents, &row);
+    let mut parents = ids(&fields.parents, &row);
+    // How tables write that there is none.
+    parents.retain(|id| !["NaN", "nan", "None", "null", "NULL"].contains(&id.as_str()));
     let Some(native_id) = fields.id.id(&row) else {
         let response = kept(&fields.response, &row)?;
         if program.is_none() && fields.is_proposal(&row) {
@@ -198,14 +200,34 @@ fn metrics(all: &Option<Value>, score: &Option<Value>, key: &str, row: &Row<'_>)
     metrics
 }
 
+/// Whether a value is the expected one. Tables write truth and numbers as text, and SQLite has no truth values.
+fn is(value: &Json, expected: &Json) -> bool {
+    let number = |value: &Json| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    let truth = |value: &Json| match value {
+        Json::Bool(flag) => Some(*flag),
+        Json::Number(number) if number.as_f64() == Some(0.0) => Some(false),
+        Json::Number(number) if number.as_f64() == Some(1.0) => Some(true),
+        Json::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    };
+    value == expected
+        || match expected {
+            Json::Bool(flag) => truth(value) == Some(*flag),
+            Json::Number(_) => number(value).is_some() && number(value) == number(expected),
+            _ => false,
+        }
+}
+
 impl Rule {
     fn holds(&self, row: &Row<'_>) -> bool {
         let value = self.at.of(row);
         let number = || self.at.number(row).or_else(|| crate::ingest::json::number(value.as_deref()?));
         match &self.test {
-            Test::Is(expected) => value.as_deref().is_some_and(|value| {
-                value == expected || (expected.is_number() && value.as_f64() == expected.as_f64())
-            }),
+            Test::Is(expected) => value.as_deref().is_some_and(|value| is(value, expected)),
             Test::Missing => value.is_none(),
             Test::Present => match value.as_deref() {
                 None => false,

@@ -202,7 +202,13 @@ fn walk<'a>(value: &'a Json, path: &[String]) -> Option<&'a Json> {
 fn id(value: &Json) -> Option<String> {
     match value {
         Json::String(text) if !text.is_empty() => Some(text.clone()),
-        Json::Number(number) => Some(number.to_string()),
+        // A column of whole numbers with a gap is one of floats to many writers.
+        Json::Number(number) => {
+            Some(match number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15) {
+                Some(whole) => (whole as i64).to_string(),
+                None => number.to_string(),
+            })
+        }
         _ => None,
     }
 }

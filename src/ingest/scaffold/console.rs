@@ -61,6 +61,9 @@ pub(in crate::ingest) fn read(file: &LogFile, _: &Scratch) -> Result<FileLog> {
             }),
         }
     }
+    // A folder may hold several runs; a log is of the one whose programs it names.
+    let beside = log.records.first().map(|record| record.native_id.clone());
+    log.attempts.iter_mut().for_each(|attempt| attempt.beside.clone_from(&beside));
     Ok(log)
 }
 

@@ -54,7 +54,10 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
         })
         .collect();
     for (index, candidate) in candidates.iter().enumerate() {
-        let Some(components) = candidate.as_object().filter(|components| !components.is_empty()) else {
+        let is_text = |components: &&Map<String, Value>| {
+            !components.is_empty() && components.values().all(Value::is_string)
+        };
+        let Some(components) = candidate.as_object().filter(is_text) else {
             let text = candidate.to_string();
             let reason = format!("candidate {index} is no map of components to texts");
             let bad = Quarantined::new(Code::BadRecord, reason, file, index as u64, text.as_bytes());
@@ -64,7 +67,11 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
         let step = found.get(&(index as i64)).copied();
         let of_parents = parents.get(index).and_then(Value::as_array);
         let of_parents: Vec<String> = match of_parents {
-            Some(ids) => ids.iter().filter_map(Value::as_i64).map(|id| id.to_string()).collect(),
+            // Nobody descends from what came later.
+            Some(ids) => {
+                let before = ids.iter().filter_map(Value::as_u64).filter(|id| *id < index as u64);
+                before.map(|id| id.to_string()).collect()
+            }
             // JSON layouts of 2026 name the parent in the step alone.
             None => step
                 .and_then(|step| step.get("selected_program_candidate")?.as_i64())

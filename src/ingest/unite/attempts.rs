@@ -29,7 +29,10 @@ pub(super) fn assign(
         };
         let of_group = |at: &&usize| runs[**at].group == attempt.group;
         let holds = |at: &&usize| {
-            attempt.parent.as_ref().is_some_and(|parent| runs[**at].candidates.contains_key(parent))
+            let named = attempt.parent.iter().chain(&attempt.beside);
+            let run = &runs[**at];
+            let mut known = named.map(|id| run.candidates.contains_key(id) || run.evicted.contains_key(id));
+            known.any(|known| known)
         };
         let run = near.iter().find(holds).or_else(|| near.iter().find(of_group)).or(near.first());
         let Some(&run) = run else { continue };

@@ -322,7 +322,8 @@ impl Nodes {
     /// The node that a node's records are copies of, or itself.
     fn original(&mut self, start: usize) -> usize {
         let mut at = start;
-        for _ in 0..64 {
+        let mut seen = BTreeSet::new();
+        while seen.insert(at) {
             let copied =
                 self.records[at].iter().filter_map(|(unit, record)| Some((*unit, record.copy_of.clone()?)));
             // A record that is no copy outweighs one that says it is.

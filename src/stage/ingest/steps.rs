@@ -108,8 +108,14 @@ fn infer_parents(runs: &mut [Run], packs: &[PathBuf], context: &Context<'_>) -> 
             continue;
         }
         let mut order: Vec<(&String, &Candidate)> = run.candidates.iter().collect();
-        order.sort_by_key(|(id, one)| (one.merged.iteration, one.merged.offset, (*id).clone()));
+        order.sort_by_key(|(id, one)| (one.merged.iteration, (*id).clone()));
+        let places: HashMap<&String, usize> =
+            order.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
         for (place, (id, candidate)) in order.iter().enumerate() {
+            if candidate.merged.generation == Some(0) {
+                // Made from nothing but the task.
+                continue;
+            }
             let own = candidate.merged.iteration;
             let pool: Vec<String> = match candidate.merged.pool.as_slice() {
                 [] => order[..place]
@@ -119,7 +125,11 @@ fn infer_parents(runs: &mut [Run], packs: &[PathBuf], context: &Context<'_>) -> 
                     .take(MOST_POSSIBLE)
                     .map(|(id, _)| (*id).clone())
                     .collect(),
-                pool => pool.iter().filter(|id| run.candidates.contains_key(*id)).cloned().collect(),
+                // Whoever stands in a population may also have come later; nobody descends from those.
+                pool => {
+                    let before = |id: &&String| places.get(*id).is_some_and(|other| *other < place);
+                    pool.iter().filter(before).cloned().collect()
+                }
             };
             if !pool.is_empty() {
                 searches.push((at, (*id).clone(), pool));
