@@ -5,7 +5,7 @@
 //! prompt can be replayed by itself.
 
 /// The text in the first fence below the last such heading. `None` where it is not clear where it ends.
-pub(super) fn current_program(prompt: &str) -> Option<&str> {
+pub fn current_program(prompt: &str) -> Option<&str> {
     let mut at = 0;
     let mut start = None;
     for line in prompt.split_inclusive('\n') {

@@ -174,7 +174,7 @@ const SUMMARIES: [&str; 5] =
     ["metadata.json", "best_program_info.json", "meta_memory.json", "samples_best.json", "prompts.sqlite"];
 
 /// What a file is. `given` is the mapping that the user named for it.
-pub(super) fn look(path: &Path, given: Option<&Arc<Mapping>>) -> Look {
+pub fn look(path: &Path, given: Option<&Arc<Mapping>>) -> Look {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     if let Some(mapping) = given {
         return match mapping::may_be(&name, mapping) {
