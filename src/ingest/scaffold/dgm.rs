@@ -4,7 +4,7 @@
 //! the text of a candidate here is that chain, from the first to the last, which is all that the log has. The seed is
 //! `initial`, known as a parent alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use finch_core::{Digest, Kind};
 use serde_json::{Map, Value};
@@ -80,7 +80,9 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
 fn chain(id: &str, children: &BTreeMap<String, Child>) -> Option<String> {
     let mut patches = Vec::new();
     let mut at = id;
-    while let Some(child) = children.get(at).filter(|_| patches.len() < LONGEST) {
+    // A child that says it descends from itself would be its own patch a thousand times.
+    let mut seen = HashSet::new();
+    while let Some(child) = children.get(at).filter(|_| patches.len() < LONGEST && seen.insert(at)) {
         patches.push((at, child.patch.as_deref()?));
         at = &child.parent;
     }
