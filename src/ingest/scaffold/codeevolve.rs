@@ -46,7 +46,7 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
         log.quarantined.push(Quarantined::new(Code::BadRecord, reason, file, 0, &bytes));
         return Ok(log);
     };
-    let mut taker = Taker::new();
+    let mut taker = Taker::new(bytes.len());
     let prompts = prompts(root.get("prompt_db"), &mut taker);
     let state = root.get("evolve_state");
     let usage = usage(state, &mut taker);
@@ -133,8 +133,7 @@ fn record(
     let output = taker.text(program.attribute("output")).unwrap_or_default();
     let returned = number("returncode").map(|code| code == 0);
     let language = taker.text(program.attribute("language"));
-    let inspirations = program.attribute("inspiration_ids").into_iter().flat_map(Value::items);
-    let inspirations = inspirations.filter_map(|id| taker.text(Some(id))).collect();
+    let inspirations = taker.texts(program.attribute("inspiration_ids"));
     let mut record = Record {
         parents: parent.into_iter().collect(),
         program: Some(scratch.program(&code, language.as_deref())?),
@@ -147,7 +146,8 @@ fn record(
         eval_seconds: program
             .attribute("eval_metrics")
             .and_then(|all| all.get("eval_time"))
-            .and_then(Value::as_f64),
+            .and_then(Value::as_f64)
+            .filter(|seconds| seconds.is_finite()),
         inspirations,
         native_id,
         ..Record::default()

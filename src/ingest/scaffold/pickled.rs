@@ -11,8 +11,12 @@ use crate::ingest::pickle::{Kind, Value};
 /// How deep data is followed. States of searches are a handful of levels deep.
 const DEPTH: u32 = 12;
 
-/// Bytes that are taken out of one pickle.
+/// Bytes that are taken out of one pickle, those of the values that hold them included: at most so many, and of a small
+/// one no more than it can mean honestly. A pickle of 300 bytes can mention one list a billion times.
 const BUDGET: usize = 512 << 20;
+/// Bytes out for each byte in, and those that are free.
+const TIMES: usize = 64;
+const SLACK: usize = 16 << 20;
 
 /// Takes data out of a pickle, within a budget.
 pub(super) struct Taker {
@@ -20,8 +24,9 @@ pub(super) struct Taker {
 }
 
 impl Taker {
-    pub(super) fn new() -> Self {
-        Self { left: BUDGET }
+    /// For a pickle of so many bytes.
+    pub(super) fn new(pickled: usize) -> Self {
+        Self { left: BUDGET.min(pickled.saturating_mul(TIMES).saturating_add(SLACK)) }
     }
 
     /// A value as JSON; keys of dicts become text, and what is no data becomes null.
@@ -40,7 +45,19 @@ impl Taker {
     /// A text.
     pub(super) fn text(&mut self, value: Option<Value<'_>>) -> Option<String> {
         let text = value?.as_text()?;
-        self.spend(text.len()).then(|| text.into_owned())
+        self.spend(size_of::<String>() + text.len()).then(|| text.into_owned())
+    }
+
+    /// The texts of a list.
+    pub(super) fn texts(&mut self, list: Option<Value<'_>>) -> Vec<String> {
+        let mut texts = Vec::new();
+        for item in list.into_iter().flat_map(Value::items) {
+            if self.left == 0 {
+                break;
+            }
+            texts.extend(self.text(Some(item)));
+        }
+        texts
     }
 
     fn spend(&mut self, bytes: usize) -> bool {
@@ -50,7 +67,7 @@ impl Taker {
     }
 
     fn at(&mut self, value: Value<'_>, depth: u32) -> Json {
-        if depth == 0 || !self.spend(8) {
+        if depth == 0 || !self.spend(size_of::<Json>()) {
             return Json::Null;
         }
         if let Some(flag) = value.as_bool() {
