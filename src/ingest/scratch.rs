@@ -94,6 +94,10 @@ impl Scratch {
 
     /// Keeps what a file said, under the key of its content.
     pub fn log(&self, key: Digest, log: &FileLog) -> Result<()> {
+        // One log that cannot be read back would make the whole pack unreadable; it is read again each time.
+        if log.is_deep() {
+            return Ok(());
+        }
         let parts = log.records.len().div_ceil(RECORDS_A_ROW).max(1);
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         if !logs.is_new(key) {
