@@ -58,11 +58,16 @@ pub struct Found {
     pub damaged: Vec<PathBuf>,
 }
 
-/// The key of a file's log: its content, and the version of what reads it. None for what is not worth keeping.
+/// The key of a file's log: its content, its extension, by which some forms are read in two ways, and the version of
+/// what reads it. None for what is not worth keeping.
 pub fn key(file: &LogFile, version: u32) -> Option<Digest> {
     let digest = file.digest.filter(|_| file.format != Format::Foreign)?;
     let fields = Kind::Unit.fields().text("parsed").int(u64::from(version)).text(file.format.word());
     let fields = file.mapping.iter().fold(fields, |fields, mapping| fields.digest(mapping.digest));
+    let name = file.in_unit.rsplit('/').next().unwrap_or_default();
+    let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name);
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let fields = if file.parts.is_empty() { fields.text(extension) } else { fields };
     Some(fields.digest(digest).finish())
 }
 
