@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::archive::{self, stream};
 use super::format::Format;
 use super::mapping::{self, Mapping, certainty};
+use super::open;
 use super::shape::{Container, Shape};
 
 /// What a file is.
@@ -314,10 +315,11 @@ fn pickle(path: &Path) -> Look {
 }
 
 fn parquet(path: &Path) -> Look {
-    let columns = File::open(path).ok().and_then(|file| {
+    let columns = |file: File| {
         let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).ok()?;
         Some(reader.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>())
-    });
+    };
+    let columns = File::open(path).ok().and_then(|file| open::guarded(|| columns(file)).flatten());
     columns.map_or(Look::Foreign, |columns| of_columns(columns).unwrap_or(Look::Foreign))
 }
 
