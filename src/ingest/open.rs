@@ -191,6 +191,12 @@ fn read(
     Ok(Ok(bytes))
 }
 
+/// Runs a library that asserts what a file may get wrong, as that for Parquet does. `None` after a panic; what the
+/// library made is not to be used again.
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
+}
+
 /// A stretch of a log that ends in damage.
 pub(super) fn broken(file: &LogFile, error: &std::io::Error, offset: u64, bytes: &[u8]) -> Quarantined {
     let code = match stream::damage(error) {

@@ -5,7 +5,7 @@
 //! prompt can be replayed by itself.
 
 /// The text in the first fence below the last such heading. `None` where it is not clear where it ends.
-pub(super) fn current_program(prompt: &str) -> Option<&str> {
+pub fn current_program(prompt: &str) -> Option<&str> {
     let below = &prompt[below_heading(prompt)?..];
     let open = below.find("```")?;
     let body = below[open..].find('\n').map(|end| open + end + 1)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::archive::{self, stream};
 use super::format::Format;
 use super::mapping::{self, Mapping, certainty};
+use super::open;
 use super::shape::{Container, Shape};
 
 /// What a file is.
@@ -180,7 +181,7 @@ const SUMMARIES: [&str; 5] =
     ["metadata.json", "best_program_info.json", "meta_memory.json", "samples_best.json", "prompts.sqlite"];
 
 /// What a file is. `given` is the mapping that the user named for it.
-pub(super) fn look(path: &Path, given: Option<&Arc<Mapping>>) -> Look {
+pub fn look(path: &Path, given: Option<&Arc<Mapping>>) -> Look {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     if let Some(mapping) = given {
         return match mapping::may_be(&name, mapping) && is_detected(path, mapping) {
@@ -328,10 +329,11 @@ fn pickle(path: &Path) -> Look {
 }
 
 fn parquet(path: &Path) -> Look {
-    let columns = File::open(path).ok().and_then(|file| {
+    let columns = |file: File| {
         let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).ok()?;
         Some(reader.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>())
-    });
+    };
+    let columns = File::open(path).ok().and_then(|file| open::guarded(|| columns(file)).flatten());
     columns.map_or(Look::Foreign, |columns| of_columns(columns).unwrap_or(Look::Foreign))
 }
 

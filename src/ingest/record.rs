@@ -254,6 +254,27 @@ pub struct FileLog {
     pub replaced: u64,
 }
 
+/// Levels of a value that JSON readers take inside another document; serde_json takes 128 in all.
+const DEEPEST: u32 = 100;
+
+impl FileLog {
+    /// Whether a value in it is nested too deep to be read back from where it is kept.
+    pub fn is_deep(&self) -> bool {
+        let of_records = self.records.iter().flat_map(|record| [&record.metrics, &record.parent_metrics]);
+        let mut all = of_records.chain(self.attempts.iter().map(|attempt| &attempt.scores));
+        all.any(|values| values.values().any(|value| is_deeper(value, DEEPEST)))
+    }
+}
+
+fn is_deeper(value: &Value, than: u32) -> bool {
+    let inside = |value: &Value| than == 0 || is_deeper(value, than - 1);
+    match value {
+        Value::Array(items) => items.iter().any(inside),
+        Value::Object(fields) => fields.values().any(inside),
+        _ => false,
+    }
+}
+
 impl Quarantined {
     /// A quarantined stretch of a file.
     pub fn new(code: Code, reason: impl Into<String>, file: &LogFile, offset: u64, bytes: &[u8]) -> Self {
@@ -293,6 +314,17 @@ impl Quarantined {
             _ => Code::BadPickle,
         };
         Self::new(code, error.to_string(), file, 0, bytes)
+    }
+
+    /// A pickle that means more than is taken out of one.
+    pub fn spent(file: &LogFile, bytes: &[u8]) -> Self {
+        Self::new(
+            Code::TooLarge,
+            "the pickle means more than is taken out of one of its size",
+            file,
+            0,
+            bytes,
+        )
     }
 
     /// A quarantined file that was not read, or not to its end.

@@ -102,6 +102,10 @@ impl Scratch {
 
     /// Keeps what a file said, under the key of its content.
     pub fn log(&self, key: Digest, log: &FileLog) -> Result<()> {
+        // One log that cannot be read back would make the whole pack unreadable; it is read again each time.
+        if log.is_deep() {
+            return Ok(());
+        }
         let parts = log.records.len().div_ceil(RECORDS_A_ROW).max(1);
         if !self.logs.is_new(key) {
             return Ok(());

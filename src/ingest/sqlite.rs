@@ -144,10 +144,14 @@ impl<'a> Database<'a> {
             let reason = format!("a SQLite database without the table `{}` that was looked for", query.table);
             return Ok(Err(self.quarantine(Code::ForeignFile, reason)));
         }
-        let name = query.table.replace('"', "\"\"");
+        // Columns by name: `*` would compute generated ones, which are not among them and can cost anything.
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let columns: Vec<String> = columns.into_iter().filter(|name| !(query.unwanted)(name)).collect();
+        let wanted: String = columns.iter().map(|name| format!(", {}", quoted(name))).collect();
+        let table = quoted(query.table);
         // A table without row ids has none to order by; its key orders it.
-        let by_row = format!("SELECT rowid AS finch_row, * FROM \"{name}\" ORDER BY rowid");
-        let plain = format!("SELECT * FROM \"{name}\"");
+        let by_row = format!("SELECT rowid{wanted} FROM {table} ORDER BY rowid");
+        let plain = format!("SELECT NULL{wanted} FROM {table}");
         let statement = database.prepare(&by_row).or_else(|_| database.prepare(&plain));
         let mut statement = match statement {
             Ok(statement) => statement,
@@ -161,8 +165,8 @@ impl<'a> Database<'a> {
         loop {
             match rows.next() {
                 Ok(Some(row)) => {
-                    let number = row.get::<_, i64>("finch_row").map_or(ordinal, |row| row as u64);
-                    take(cells(row, &columns, query.unwanted), number, log)?;
+                    let number = row.get::<_, i64>(0).map_or(ordinal, |row| row as u64);
+                    take(cells(row, &columns), number, log)?;
                     ordinal += 1;
                 }
                 Ok(None) => return Ok(Ok(())),
@@ -198,10 +202,11 @@ impl Query<'_> {
 }
 
 /// The cells of a row by column name. SQLite types values, not columns, so each is read as what it is.
-fn cells(row: &Row<'_>, columns: &[String], unwanted: fn(&str) -> bool) -> Map<String, Value> {
+fn cells(row: &Row<'_>, columns: &[String]) -> Map<String, Value> {
     let mut cells = Map::new();
-    for name in columns.iter().filter(|name| !unwanted(name)) {
-        let value = match row.get_ref(name.as_str()) {
+    for (at, name) in columns.iter().enumerate() {
+        // The row id stands before them.
+        let value = match row.get_ref(at + 1) {
             Ok(ValueRef::Integer(number)) => Value::from(number),
             Ok(ValueRef::Real(number)) => float(number),
             Ok(ValueRef::Text(bytes)) => Value::from(String::from_utf8_lossy(bytes).into_owned()),

@@ -34,26 +34,31 @@ pub(super) fn parquet(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log:
     };
     let before = open::Guard::of(file)?;
     let wanted = columns(mapping);
-    let reader = ParquetRecordBatchReaderBuilder::try_new(opened).and_then(|builder| {
+    let open = || {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(opened)?;
         let roots = builder.schema().fields().iter().enumerate();
         let kept = roots.filter(|(_, field)| wanted.contains(&field.name().as_str())).map(|(at, _)| at);
         let mask = ProjectionMask::roots(builder.parquet_schema(), kept.collect::<Vec<_>>());
         builder.with_projection(mask).with_batch_size(ROWS_AT_ONCE).build()
-    });
+    };
     let damaged = |reason: String| Quarantined::file(Code::BadDatabase, reason, file);
-    let reader = match reader {
+    let asserted = || "it says of itself what cannot be".to_owned();
+    let reader = open::guarded(open).ok_or_else(asserted);
+    let mut reader = match reader.and_then(|reader| reader.map_err(|error| error.to_string())) {
         Ok(reader) => reader,
-        Err(error) => {
-            log.quarantined.push(damaged(error.to_string()));
+        Err(reason) => {
+            log.quarantined.push(damaged(reason));
             return Ok(());
         }
     };
     let mut ordinal = 0;
-    for batch in reader {
-        let batch = match batch {
-            Ok(batch) => batch,
-            Err(error) => {
-                log.quarantined.push(damaged(format!("after row {ordinal}: {error}")));
+    loop {
+        let batch = open::guarded(|| reader.next()).ok_or_else(asserted);
+        let batch = match batch.and_then(|batch| batch.transpose().map_err(|error| error.to_string())) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return before.check(file),
+            Err(reason) => {
+                log.quarantined.push(damaged(format!("after row {ordinal}: {reason}")));
                 return Ok(());
             }
         };
@@ -65,7 +70,6 @@ pub(super) fn parquet(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log:
             ordinal += 1;
         }
     }
-    before.check(file)
 }
 
 /// Reads a table of a SQLite database, from a private copy.

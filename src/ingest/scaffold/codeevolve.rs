@@ -46,7 +46,7 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
         log.quarantined.push(Quarantined::new(Code::BadRecord, reason, file, 0, &bytes));
         return Ok(log);
     };
-    let mut taker = Taker::new();
+    let mut taker = Taker::new(bytes.len());
     let prompts = prompts(root.get("prompt_db"), &mut taker);
     let state = root.get("evolve_state");
     let usage = usage(state, &mut taker);
@@ -61,6 +61,9 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
     });
     let seed = initial.and_then(|program| taker.text(program.attribute("id")));
     for (ordinal, program) in programs().enumerate() {
+        if taker.is_spent() {
+            break;
+        }
         let place = Place { file, ordinal: ordinal as u64 };
         match record(program, island, seed.as_deref(), &mut taker, scratch)? {
             Ok(mut record) => {
@@ -86,6 +89,9 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
     }
     for error in state.and_then(|state| state.get("errors")).into_iter().flat_map(Value::items) {
         attempt(error, file, &mut taker, scratch, &mut log)?;
+    }
+    if taker.is_spent() {
+        return Ok(FileLog { quarantined: vec![Quarantined::spent(file, &bytes)], ..FileLog::default() });
     }
     Ok(log)
 }
@@ -133,8 +139,7 @@ fn record(
     let output = taker.text(program.attribute("output")).unwrap_or_default();
     let returned = number("returncode").map(|code| code == 0);
     let language = taker.text(program.attribute("language"));
-    let inspirations = program.attribute("inspiration_ids").into_iter().flat_map(Value::items);
-    let inspirations = inspirations.filter_map(|id| taker.text(Some(id))).collect();
+    let inspirations = taker.texts(program.attribute("inspiration_ids"));
     let mut record = Record {
         parents: parent.into_iter().collect(),
         program: Some(scratch.program(&code, language.as_deref())?),
@@ -147,7 +152,8 @@ fn record(
         eval_seconds: program
             .attribute("eval_metrics")
             .and_then(|all| all.get("eval_time"))
-            .and_then(Value::as_f64),
+            .and_then(Value::as_f64)
+            .filter(|seconds| seconds.is_finite()),
         inspirations,
         native_id,
         ..Record::default()

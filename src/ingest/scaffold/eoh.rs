@@ -64,7 +64,8 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
     first_seen(&mut log.records);
     // What is found in a generation was made from the one before it.
     for record in &mut log.records {
-        if let Some(before) = record.generation.and_then(|generation| populations.get(&(generation - 1))) {
+        let before = record.generation.and_then(|generation| generation.checked_sub(1));
+        if let Some(before) = before.and_then(|before| populations.get(&before)) {
             let others = before.iter().filter(|id| **id != record.native_id);
             record.pool = others.take(MOST_POSSIBLE).cloned().collect();
             record.pool.dedup();
@@ -93,7 +94,7 @@ fn series(file: &LogFile) -> HashMap<u32, String> {
     let mut ends: Vec<u64> = Vec::new();
     let mut of_part = HashMap::new();
     for (first, last, part) in ranges {
-        let run = ends.iter().position(|end| *end + 1 == first).unwrap_or(ends.len());
+        let run = ends.iter().position(|end| end.checked_add(1) == Some(first)).unwrap_or(ends.len());
         if run == ends.len() {
             ends.push(last);
         } else {

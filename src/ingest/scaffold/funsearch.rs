@@ -104,19 +104,17 @@ pub(in crate::ingest) fn read_database(file: &LogFile, scratch: &Scratch) -> Res
         log.quarantined.push(Quarantined::new(Code::BadRecord, reason, file, 0, &bytes));
         return Ok(log);
     };
-    let mut taker = Taker::new();
-    // One function stands in many clusters and islands, and is one candidate; so may whole clusters be shared.
+    let mut taker = Taker::new(bytes.len());
+    // One function stands in many clusters and islands, and is one candidate. Nor is one table read twice: a hostile
+    // pickle mentions a few of them a million times.
     let mut seen = HashSet::new();
+    let mut read = HashSet::new();
     for (island, of_island) in (0_i64..).zip(islands.items()) {
-        if !seen.insert(of_island.id()) {
-            continue;
-        }
-        for (scores, cluster) in of_island.attribute("_clusters").into_iter().flat_map(Value::entries) {
-            if !seen.insert(cluster.id()) {
-                continue;
-            }
+        let clusters = of_island.attribute("_clusters").filter(|clusters| read.insert(clusters.id()));
+        for (scores, cluster) in clusters.into_iter().flat_map(Value::entries) {
             let score = cluster.attribute("_score").and_then(Value::as_f64);
-            for function in cluster.attribute("_programs").into_iter().flat_map(Value::items) {
+            let functions = cluster.attribute("_programs").filter(|functions| read.insert(functions.id()));
+            for function in functions.into_iter().flat_map(Value::items) {
                 if !seen.insert(function.id()) {
                     continue;
                 }

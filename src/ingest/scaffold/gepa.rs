@@ -126,9 +126,13 @@ fn state(file: &LogFile, log: &mut FileLog) -> Result<Option<(u32, Map<String, V
         };
         match pickle::decode(&bytes) {
             Ok(pickle) if pickle.root().get(KEYS[0]).is_some() => {
-                let mut taker = Taker::new();
+                let mut taker = Taker::new(bytes.len());
                 let known = KEYS.iter().filter_map(|key| Some((*key, pickle.root().get(key)?)));
                 let state = known.map(|(key, value)| (key.to_owned(), taker.json(value))).collect();
+                if taker.is_spent() {
+                    log.quarantined.push(Quarantined::spent(file, &bytes).in_part(file, part));
+                    return Ok(None);
+                }
                 return Ok(Some((part, state)));
             }
             Ok(_) => {

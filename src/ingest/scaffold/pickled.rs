@@ -11,11 +11,12 @@ use crate::ingest::pickle::{Kind, Value};
 /// How deep data is followed. States of searches are a handful of levels deep.
 const DEPTH: u32 = 12;
 
-/// Bytes that are taken out of one pickle.
+/// Bytes that are taken out of one pickle, those of the values that hold them included: at most so many, and of a small
+/// one no more than it can mean honestly. A pickle of 300 bytes can mention one list a billion times.
 const BUDGET: usize = 512 << 20;
-
-/// What a value that is no text costs.
-const VALUE: usize = 64;
+/// Bytes out for each byte in, and those that are free.
+const TIMES: usize = 64;
+const SLACK: usize = 16 << 20;
 
 /// Takes data out of a pickle, within a budget.
 pub(super) struct Taker {
@@ -23,8 +24,9 @@ pub(super) struct Taker {
 }
 
 impl Taker {
-    pub(super) fn new() -> Self {
-        Self { left: BUDGET }
+    /// For a pickle of so many bytes.
+    pub(super) fn new(pickled: usize) -> Self {
+        Self { left: BUDGET.min(pickled.saturating_mul(TIMES).saturating_add(SLACK)) }
     }
 
     /// A value as JSON; keys of dicts become text, and what is no data becomes null.
@@ -44,8 +46,25 @@ impl Taker {
     pub(super) fn text(&mut self, value: Option<Value<'_>>) -> Option<String> {
         let value = value?;
         // What there is no budget for is not even looked at: one text may be mentioned a million times.
-        let enough = self.spend(value.text_bytes()?);
+        let enough = self.spend(size_of::<String>() + value.text_bytes()?);
         if enough { value.as_text().map(std::borrow::Cow::into_owned) } else { None }
+    }
+
+    /// The texts of a list.
+    pub(super) fn texts(&mut self, list: Option<Value<'_>>) -> Vec<String> {
+        let mut texts = Vec::new();
+        for item in list.into_iter().flat_map(Value::items) {
+            if self.left == 0 {
+                break;
+            }
+            texts.extend(self.text(Some(item)));
+        }
+        texts
+    }
+
+    /// Whether there was more than the budget has.
+    pub(super) fn is_spent(&self) -> bool {
+        self.left == 0
     }
 
     fn spend(&mut self, bytes: usize) -> bool {
@@ -55,7 +74,7 @@ impl Taker {
     }
 
     fn at(&mut self, value: Value<'_>, depth: u32) -> Json {
-        if depth == 0 || !self.spend(VALUE) {
+        if depth == 0 || !self.spend(size_of::<Json>()) {
             return Json::Null;
         }
         if let Some(flag) = value.as_bool() {
