@@ -292,7 +292,7 @@ impl Mutator {
                 let at = self.random.below(length);
                 input[at] = self.random.word() as u8;
             }
-            3 | 4 | 5 => {
+            3..=5 => {
                 let word = WORDS[self.random.below(WORDS.len())];
                 let at = self.random.below(length + 1);
                 let over = if self.random.below(2) == 0 { 0 } else { word.len().min(length - at) };

@@ -112,7 +112,7 @@ impl Bench {
     /// Counts a use, and takes a new scratch now and then.
     fn turn(&mut self) {
         self.uses += 1;
-        if self.uses % USES == 0 {
+        if self.uses.is_multiple_of(USES) {
             let old = self.root.path().join(format!("scratch{}", self.made));
             self.made += 1;
             self.scratch = scratch_in(self.root.path(), self.made);
@@ -230,7 +230,7 @@ fn check_log(log: &FileLog, file: &LogFile, most: Most) {
         note((
             record.operator,
             record.replayed.map(|replayed| replayed.exact),
-            record.failure.map(|f| f.word()),
+            record.failure.map(finch::ingest::assess::Failure::word),
         ));
         note((
             record.metrics.len().min(4),
@@ -262,6 +262,7 @@ fn log_file(path: PathBuf, name: &str, format: Format, data: &[u8]) -> LogFile {
         mapping: None,
         bytes: data.len() as u64,
         digest: Some(Digest::of_bytes(data)),
+        settled: None,
         parts: Vec::new(),
     }
 }
@@ -330,6 +331,7 @@ fn folder_of(format: Format, files: &BTreeMap<&str, &[u8]>, data: &[u8]) {
                 source: format!("run/{within}"),
                 bytes: bytes.len() as u64,
                 digest: Some(Digest::of_bytes(bytes)),
+                settled: None,
             })
             .collect();
         file.bytes = file.parts.iter().map(|part| part.bytes).sum();
@@ -600,7 +602,7 @@ pub fn pickle(data: &[u8]) {
                 note((value.kind(), found.kind()));
             }
             let all = [node.callable(), node.keywords(), node.state(), node.attribute("id"), node.get("id")];
-            all.map(|other| other.map(|other| other.id())).hash(&mut hasher);
+            all.map(|other| other.map(finch::ingest::pickle::Value::id)).hash(&mut hasher);
         }
         Ok(hasher.finish())
     });
@@ -622,7 +624,7 @@ pub fn json(data: &[u8]) {
             assert_eq!(canonical_json(&again), text);
             assert_eq!(lenient::parse(text.as_bytes()).ok().as_ref(), Some(value));
             assert!(replaced <= data.len() as u64);
-            let number = lenient::number(value).map(|number| number.is_finite());
+            let number = lenient::number(value).map(f64::is_finite);
             note((
                 number,
                 replaced > 0,

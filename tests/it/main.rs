@@ -9,6 +9,7 @@ mod datasets;
 mod demo;
 mod diff;
 mod faults;
+mod fuzzed;
 mod gc;
 mod golden;
 mod house;
