@@ -254,6 +254,33 @@ pub struct FileLog {
     pub replaced: u64,
 }
 
+/// Bad lines of one log that are told one by one; behind them, lines that follow each other are one stretch.
+const TOLD: usize = 1000;
+
+impl FileLog {
+    /// Keeps out a line. A log may be millions of lines of something else.
+    pub(super) fn bad_line(&mut self, bad: Quarantined) {
+        let told = self.quarantined.len();
+        let Some(last) = self.quarantined.last_mut().filter(|last| told >= TOLD && last.code == bad.code)
+        else {
+            self.quarantined.push(bad);
+            return;
+        };
+        // What stands between two lines is their break.
+        if bad.offset > last.offset + last.bytes + 2 {
+            self.quarantined.push(bad);
+            return;
+        }
+        last.bytes = bad.offset + bad.bytes - last.offset;
+        last.digest = Kind::Quarantine.fields().digest(last.digest).digest(bad.digest).finish();
+        if last.raw.len() < RAW_BYTES {
+            last.raw.push(b'\n');
+            let room = (RAW_BYTES - last.raw.len()).min(bad.raw.len());
+            last.raw.extend_from_slice(&bad.raw[..room]);
+        }
+    }
+}
+
 /// Levels of a value that JSON readers take inside another document; serde_json takes 128 in all.
 const DEEPEST: u32 = 100;
 

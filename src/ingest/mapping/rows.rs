@@ -170,7 +170,7 @@ fn lines(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log: &mut FileLog
                 let place = Place { offset: line.offset, digest: Digest::of_bytes(text) };
                 add(mapping, row, &place, file, scratch, log)?;
             }
-            Err(error) => log.quarantined.push(Quarantined::not_json(&error, file, line.offset, text)),
+            Err(error) => log.bad_line(Quarantined::not_json(&error, file, line.offset, text)),
         }
         ordinal += 1;
     }

@@ -85,7 +85,7 @@ fn read_line(line: &[u8], offset: u64, file: &LogFile, scratch: &Scratch, log: &
             let starts: Vec<usize> =
                 (1..text.len()).filter(|&at| text[at..].starts_with(RECORD_START)).collect();
             if starts.is_empty() {
-                log.quarantined.push(Quarantined::not_json(&error, file, offset, text));
+                log.bad_line(Quarantined::not_json(&error, file, offset, text));
                 return Ok(());
             }
             let mut from = 0;

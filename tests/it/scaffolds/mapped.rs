@@ -190,7 +190,7 @@ fn a_place_that_is_nowhere_is_said() {
     let project = Project::new(&spec);
     project.write("map.toml", "[records]\nat = \"/node\"\n[candidate]\nid = \"id\"\ncode = \"code\"\n");
     project.write("logs/a.json", "{\"nodes\": [{\"id\": 1, \"code\": \"x\"}]}");
-    project.run().fails(2, &["no candidate could be read"]);
+    project.run().fails(1, &["nothing is at `/node`"]);
 }
 
 #[test]

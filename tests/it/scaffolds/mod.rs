@@ -19,7 +19,13 @@ pub(crate) const INGEST: &str = "[pipeline]\nstore = \"store\"\n[stages.logs]\nk
 /// A project with these logs, ingested.
 #[track_caller]
 fn ingested(files: &[(&str, &[u8])]) -> Project {
-    let project = Project::new(INGEST);
+    ingested_with("max_quarantined = 0.9", files)
+}
+
+/// The same, with a line of the stage instead of its limit on what cannot be read.
+#[track_caller]
+fn ingested_with(line: &str, files: &[(&str, &[u8])]) -> Project {
+    let project = Project::new(&INGEST.replace("max_quarantined = 0.9", line));
     for (name, content) in files {
         project.write(&format!("logs/{name}"), content);
     }

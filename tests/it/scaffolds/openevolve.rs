@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::{candidates, edges, ingested, of_run, quarantined};
+use super::{candidates, edges, ingested, ingested_with, of_run, quarantined};
 use crate::project::uuid;
 
 fn program(id: &str, parent: Option<&str>, score: f64, code: &str) -> Value {
@@ -214,4 +214,14 @@ fn scaffolds_may_share_a_folder() {
     ]);
     let rows = project.rows("SELECT scaffold FROM runs ORDER BY scaffold");
     assert_eq!(rows, [json!({"scaffold": "openevolve"}), json!({"scaffold": "skydiscover"})]);
+}
+
+#[test]
+fn millions_of_lines_of_something_else_are_a_few_stretches() {
+    let mut text = format!("{}\n", step(1, DIFF, Some("a = 1\nb = 3\n")));
+    text.push_str(&"x\n".repeat(100_000));
+    let project = ingested_with("max_quarantined = 1.0", &[("run/evolution_trace.jsonl", text.as_bytes())]);
+    assert_eq!(project.value("SELECT count(*) FROM transitions"), json!(1));
+    let row = &project.rows("SELECT count(*) AS n, max(source_offset + bytes) AS till FROM quarantine")[0];
+    assert_eq!((&row["n"], row["till"].as_u64()), (&json!(1000), Some(text.len() as u64 - 1)));
 }
