@@ -4,6 +4,8 @@
 //! final LF, no Unicode normalisation. Stronger forms (comments removed) are dedup keys, never ids: this form
 //! must not change again, because every program id hangs on it.
 
+use memchr::{memchr, memchr_iter};
+
 use crate::{Digest, Kind};
 
 /// The canonical form of a text.
@@ -37,13 +39,8 @@ fn is_canonical(text: &[u8]) -> bool {
         [.., before, b'\n'] => *before != b'\n',
         _ => false,
     };
-    let blank_before = |at: usize| at > 0 && matches!(text[at - 1], b' ' | b'\t');
-    ends_well
-        && text.iter().enumerate().all(|(at, byte)| match byte {
-            b'\r' => false,
-            b'\n' => !blank_before(at),
-            _ => true,
-        })
+    let blank_before = |end: usize| end > 0 && matches!(text[end - 1], b' ' | b'\t');
+    ends_well && memchr(b'\r', text).is_none() && !memchr_iter(b'\n', text).any(blank_before)
 }
 
 /// The id of a program: the digest of its canonical text.
