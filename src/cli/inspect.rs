@@ -125,7 +125,9 @@ impl Inspect {
             let (store, _folder, found) =
                 inspected(std::slice::from_ref(path), self.tasks.as_deref(), budget)?;
             account.add(&found);
-            logs.extend(found.units.iter().map(log_line));
+            let mut lines: Vec<LogLine> = found.units.iter().map(log_line).collect();
+            lines.sort_by(|a, b| (&a.folder, a.scaffold).cmp(&(&b.folder, b.scaffold)));
+            logs.extend(lines);
             let build = store.latest_build(None)?;
             let scratch = tempfile::tempdir().map_err(Error::io("create", std::env::temp_dir()))?;
             let engine = Engine::new(budget.threads, budget.memory, scratch.path())?;
@@ -190,6 +192,16 @@ impl Account {
             out += &format!("  {files} files, {}: {why}\n", human(*bytes));
         }
         out
+    }
+}
+
+/// The end of a path, which tells folders of one source apart; the whole is in the JSON.
+fn tail(path: &str) -> String {
+    const LONGEST: usize = 60;
+    let path = escaped(path);
+    match path.char_indices().rev().nth(LONGEST - 1) {
+        Some((at, _)) if at > 0 => format!("…{}", &path[at..]),
+        _ => path,
     }
 }
 
@@ -300,7 +312,7 @@ fn describe(
         .map(|log| {
             let sure = format!("{:.0} %", log.certainty * 100.0);
             vec![
-                log.folder.clone(),
+                tail(&log.folder),
                 log.scaffold.to_owned(),
                 sure,
                 log.files.to_string(),
@@ -318,7 +330,7 @@ fn describe(
                 None => format!("{} ({})", run.task, run.task_from),
             };
             vec![
-                escaped(&run.short),
+                tail(&run.short),
                 run.scaffold.clone(),
                 escaped(&task),
                 run.candidates.to_string(),

@@ -1,4 +1,5 @@
-//! OpenEvolve's evolution trace in HDF5: recognised, and read only by a finch that was built with the feature `hdf5`.
+//! OpenEvolve's evolution trace in HDF5: recognised, and not read. The library for it is large and written in C, and
+//! the same trace can be written as JSON lines.
 
 use crate::code::Code;
 use crate::error::Result;
