@@ -10,7 +10,7 @@ ALL := --workspace --features finch-train/torch --locked
 # Programs beside tests: with the examples, so that dependencies have the features that the tests give them.
 BUILT := $(ALL) --bins --examples
 
-.PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs faults azurite bench
+.PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs faults azurite fuzz bench
 
 demo: libtorch
 	$(CARGO) build --release $(ALL)
@@ -67,12 +67,17 @@ azurite: libtorch
 	$(CARGO) build $(BUILT) --profile $(PROFILE)
 	python3 tests/remote/azurite.py --finch $(TARGET)/$(PROFILE)/finch
 
-# What finch takes to find nothing to do, to hash, and in memory; needs 12 GB of disk. Figures, not tests.
+# Mutations of the seeds of every reader, for a time each; the tests do a small part of it. A build of its own.
+fuzz:
+	cd fuzz && $(CARGO) run --profile ci --no-default-features --example run -- all --seconds $(or $(SECONDS),60)
+
+# What finch takes to find nothing to do, to hash, in memory, and to read logs beside DuckDB, Polars and Python; needs
+# 12 GB of disk. Figures, not tests.
 bench: libtorch
 	$(CARGO) build --release $(BUILT)
 	if ! command -v b3sum >/dev/null && [ ! -x build/b3sum/bin/b3sum ]; then \
 	  $(CARGO) install b3sum --locked --root build/b3sum --target-dir build/b3sum/target || true; fi
-	for bench in noop hash memory; do echo; echo "== $$bench"; python3 benches/$$bench.py \
+	for bench in noop hash memory readers; do echo; echo "== $$bench"; python3 benches/$$bench.py \
 	  --finch $(TARGET)/release/finch --generate $(TARGET)/release/examples/generate || exit 1; done
 
 deny:
