@@ -194,6 +194,7 @@ fn look(
             whole.attempts.extend(log.attempts);
             if row.part == 0 {
                 whole.about = log.about;
+                whole.unfound = log.unfound;
             }
             whole.quarantined.extend(log.quarantined);
             whole.replaced += log.replaced;

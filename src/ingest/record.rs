@@ -248,6 +248,9 @@ pub struct FileLog {
     /// What it says of its run.
     #[serde(default)]
     pub about: About,
+    /// Fields that a user's mapping names and that no record has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfound: Vec<String>,
     /// What could not be read.
     pub quarantined: Vec<Quarantined>,
     /// Characters that were no text and became U+FFFD.

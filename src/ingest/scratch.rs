@@ -119,6 +119,7 @@ impl Scratch {
                 records,
                 attempts: if rest { &log.attempts } else { &[] },
                 about: rest.then_some(&log.about),
+                unfound: if rest { &log.unfound } else { &[] },
                 quarantined: if rest { &log.quarantined } else { &[] },
                 replaced: if rest { log.replaced } else { 0 },
             };
@@ -185,6 +186,8 @@ struct LogPart<'a> {
     attempts: &'a [Attempt],
     #[serde(skip_serializing_if = "Option::is_none")]
     about: Option<&'a About>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    unfound: &'a [String],
     quarantined: &'a [Quarantined],
     replaced: u64,
 }

@@ -19,7 +19,7 @@ use std::sync::{Arc, LazyLock};
 use finch_core::Digest;
 
 use super::assess::Failure;
-use super::record::FileLog;
+use super::record::{FileLog, Record};
 use super::shape::{Container, Shape};
 use super::{LogFile, Scratch};
 use crate::catalog::Direction;
@@ -208,5 +208,36 @@ pub(super) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
     let Some(mapping) = &file.mapping else { return Ok(log) };
     rows::each(file, mapping, scratch, &mut log)?;
+    // Those that are built in know that some files lack what others have.
+    if mapping.detect.is_empty() {
+        log.unfound = mapping.unfound(&log);
+    }
     Ok(log)
+}
+
+impl Mapping {
+    /// Fields that this mapping names and that no record of a file has: mistaken places, more often than not.
+    fn unfound(&self, log: &FileLog) -> Vec<String> {
+        let records: Vec<&Record> = log.records.iter().filter(|record| !record.stub).collect();
+        let candidate = &self.candidate;
+        type Has = fn(&Record) -> bool;
+        let fields: [(&str, bool, Has); 6] = [
+            ("parents", candidate.parents.is_some() && records.len() > 1, |one| !one.parents.is_empty()),
+            ("user_prompt", candidate.user_prompt.is_some(), |one| one.user_prompt.is_some()),
+            ("response", candidate.response.is_some(), |one| {
+                one.response.is_some() || one.reasoning.is_some()
+            }),
+            ("created_at", candidate.created_at.is_some(), |one| one.created_at.is_some()),
+            ("run.id", self.run.id.is_some(), |one| one.group.is_some()),
+            ("run.task", self.run.task.is_some(), |one| one.task.is_some()),
+        ];
+        let named = fields.into_iter().filter(|(_, named, _)| *named && !records.is_empty());
+        let unfound = named.filter(|(.., has)| !records.iter().any(|record| has(record)));
+        let mut unfound: Vec<String> = unfound.map(|(name, ..)| name.to_owned()).collect();
+        let scored = |record: &&Record| record.metrics.contains_key(&self.score_key);
+        if candidate.score.is_some() && !records.is_empty() && !records.iter().any(|record| scored(record)) {
+            unfound.push("score".to_owned());
+        }
+        unfound
+    }
 }

@@ -53,7 +53,7 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
             code: Code::NothingRecognised,
         });
     }
-    let Reading { units, mut quarantined, replaced, packs, record: reading } =
+    let Reading { units, mut quarantined, unfound, replaced, packs, record: reading } =
         reading::read(discovery, context)?;
     let read: u64 = units.iter().flat_map(|unit| &unit.records).filter(|record| !record.stub).count() as u64;
 
@@ -112,6 +112,12 @@ pub(super) fn run(config: &Ingest, context: &Context<'_>, draft: &mut Draft) -> 
 
     let mut warnings = tables.warnings();
     warnings.extend(not_read(&counts));
+    warnings.extend(unfound.iter().map(|(field, (files, example))| {
+        let example = example.escape_debug();
+        format!(
+            "`{field}` is in no record of {files} files, such as `{example}`, where the mapping looks for it"
+        )
+    }));
     if tables.runs.is_empty() && removed.is_empty() {
         return Err(Error::Source {
             path: sources(config),

@@ -1,6 +1,6 @@
 //! Reading the logs of a discovery: what the store remembers by content, and the rest from the files.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +23,8 @@ pub(super) struct Reading {
     pub(super) units: Vec<UnitRecords>,
     /// What could not be read.
     pub(super) quarantined: Vec<Quarantined>,
+    /// Fields that mappings name and that no record has: in how many files, and one of them.
+    pub(super) unfound: BTreeMap<String, (u64, String)>,
     /// Characters that were no text.
     pub(super) replaced: u64,
     /// Where the programs and texts are.
@@ -135,6 +137,7 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
         .map(|unit| UnitRecords { scaffold: unit.scaffold, one_run: unit.one_run, ..UnitRecords::default() })
         .collect();
     let (mut quarantined, mut replaced) = (Vec::new(), 0);
+    let mut unfound: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut uses = uses(&files);
     let mut known_logs = known.logs;
     for ((unit, file, key), fresh) in files.iter().zip(fresh) {
@@ -144,6 +147,9 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
             (None, None) => FileLog::default(),
         };
         replaced += log.replaced;
+        for field in log.unfound {
+            unfound.entry(field).or_insert_with(|| (0, file.source.clone())).0 += 1;
+        }
         quarantined.extend(log.quarantined);
         if let Some(unit) = unit {
             let unit = &mut units[*unit];
@@ -153,7 +159,7 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
         }
     }
     let packs = Packs { cache, known: known.packs, damaged: known.damaged, new, _scratch: held };
-    Ok(Reading { units, quarantined, replaced, packs, record })
+    Ok(Reading { units, quarantined, unfound, replaced, packs, record })
 }
 
 /// A file of a unit, or of none, with the key of what it says.

@@ -185,6 +185,25 @@ fn parents_are_judged_as_their_children_are() {
 }
 
 #[test]
+fn a_field_that_no_record_has_is_warned_of() {
+    let spec = INGEST.replace("[\"logs\"]", "[{ path = \"logs\", mapping = \"map.toml\" }]");
+    let project = Project::new(&spec);
+    project.write(
+        "map.toml",
+        "[candidate]\nid = \"id\"\ncode = \"code\"\nscore = \"/fitnes\"\nparents = \"form\"\n",
+    );
+    project.write(
+        "logs/a.jsonl",
+        "{\"id\": 1, \"code\": \"x\", \"fitness\": 1}\n{\"id\": 2, \"code\": \"y\", \"from\": 1}\n",
+    );
+    let said = project.run().ok();
+    for field in ["score", "parents"] {
+        let words = format!("`{field}` is in no record of 1 files, such as `a.jsonl`");
+        assert!(format!("{}{}", said.out, said.err).contains(&words), "{}", said.err);
+    }
+}
+
+#[test]
 fn a_place_that_is_nowhere_is_said() {
     let spec = INGEST.replace("[\"logs\"]", "[{ path = \"logs\", mapping = \"map.toml\" }]");
     let project = Project::new(&spec);
