@@ -235,7 +235,7 @@ impl Mapping {
         let unfound = named.filter(|(.., has)| !records.iter().any(|record| has(record)));
         let mut unfound: Vec<String> = unfound.map(|(name, ..)| name.to_owned()).collect();
         let scored = |record: &&Record| record.metrics.contains_key(&self.score_key);
-        if candidate.score.is_some() && !records.is_empty() && !records.iter().any(|record| scored(record)) {
+        if candidate.score.is_some() && !records.is_empty() && !records.iter().any(scored) {
             unfound.push("score".to_owned());
         }
         unfound
