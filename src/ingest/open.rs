@@ -92,6 +92,17 @@ pub(super) fn whole(file: &LogFile, limit: u64) -> Result<Result<Vec<u8>, Quaran
     read(file, &file.path, (file.digest, file.settled), limit)
 }
 
+/// A log that is one document, as a whole; what cannot be read is put into quarantine, and is none.
+pub(super) fn bytes(file: &LogFile, log: &mut FileLog) -> Result<Option<Vec<u8>>> {
+    match whole(file, MAX_DOCUMENT)? {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(bad) => {
+            log.quarantined.push(bad);
+            Ok(None)
+        }
+    }
+}
+
 /// One file of a log that has several, as a whole.
 pub(super) fn part(file: &LogFile, index: u32, limit: u64) -> Result<Result<Vec<u8>, Quarantined>> {
     match file.parts.get(index as usize) {

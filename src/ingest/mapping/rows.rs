@@ -13,7 +13,7 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::ingest::archive::stream;
 use crate::ingest::lines::Lines;
-use crate::ingest::open::{self, MAX_DOCUMENT};
+use crate::ingest::open;
 use crate::ingest::record::{FileLog, Quarantined};
 use crate::ingest::{LogFile, Scratch, json};
 
@@ -76,13 +76,7 @@ pub(in crate::ingest) fn may_be(file_name: &str, mapping: &Mapping) -> bool {
 
 /// One JSON document with records at places.
 fn document(file: &LogFile, mapping: &Mapping, scratch: &Scratch, log: &mut FileLog) -> Result<()> {
-    let bytes = match open::whole(file, MAX_DOCUMENT)? {
-        Ok(bytes) => bytes,
-        Err(bad) => {
-            log.quarantined.push(bad);
-            return Ok(());
-        }
-    };
+    let Some(bytes) = open::bytes(file, log)? else { return Ok(()) };
     let document = match json::parse_counting(&bytes, &mut log.replaced) {
         Ok(document) => document,
         Err(error) => {

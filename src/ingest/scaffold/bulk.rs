@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::openevolve::program;
 use crate::code::Code;
 use crate::error::Result;
-use crate::ingest::open::{self, MAX_DOCUMENT};
+use crate::ingest::open;
 use crate::ingest::record::{FileLog, Quarantined, Record};
 use crate::ingest::{LogFile, Scratch, json};
 use finch_core::Digest;
@@ -15,13 +15,7 @@ use finch_core::manifest::canonical_json;
 /// Reads one such file.
 pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
-    let bytes = match open::whole(file, MAX_DOCUMENT)? {
-        Ok(bytes) => bytes,
-        Err(bad) => {
-            log.quarantined.push(bad);
-            return Ok(log);
-        }
-    };
+    let Some(bytes) = open::bytes(file, &mut log)? else { return Ok(log) };
     let document = match json::parse_counting(&bytes, &mut log.replaced) {
         Ok(document) => document,
         Err(error) => {

@@ -15,7 +15,7 @@ use crate::code::Code;
 use crate::error::Result;
 use crate::ingest::assess;
 use crate::ingest::mapping::float;
-use crate::ingest::open::{self, MAX_DOCUMENT};
+use crate::ingest::open;
 use crate::ingest::pickle::{self, Value};
 use crate::ingest::record::{Attempt, FileLog, Quarantined, Record};
 use crate::ingest::{LogFile, Scratch};
@@ -26,13 +26,7 @@ const FITNESS: &str = "fitness";
 /// Reads one checkpoint.
 pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
-    let bytes = match open::whole(file, MAX_DOCUMENT)? {
-        Ok(bytes) => bytes,
-        Err(bad) => {
-            log.quarantined.push(bad);
-            return Ok(log);
-        }
-    };
+    let Some(bytes) = open::bytes(file, &mut log)? else { return Ok(log) };
     let pickle = match pickle::decode(&bytes) {
         Ok(pickle) => pickle,
         Err(error) => {

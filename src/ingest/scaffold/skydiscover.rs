@@ -1,8 +1,9 @@
 //! SkyDiscover: one candidate in one JSON file, whatever search made it.
 //!
 //! The layout is OpenEvolve's with other names: the text is a `solution`, artifacts are an object, and prompts stand
-//! under a diff's key also when the answer is a whole program. Migrants are copies under new ids. The initial program exists once an island under ids of
-//! its own. EvoX keeps the code of its search strategies elsewhere; it is no program of the task.
+//! under a diff's key also when the answer is a whole program. Migrants are copies under new ids. The initial program
+//! exists once an island under ids of its own. EvoX keeps the code of its search strategies elsewhere; it is no program
+//! of the task.
 
 use serde_json::Value;
 

@@ -13,7 +13,7 @@ use crate::code::Code;
 use crate::error::Result;
 use crate::ingest::assess;
 use crate::ingest::lines::Lines;
-use crate::ingest::open::{self, MAX_DOCUMENT};
+use crate::ingest::open;
 use crate::ingest::recognise;
 use crate::ingest::record::{FileLog, ProgramRef, Quarantined, Record, micros};
 use crate::ingest::{LogFile, Scratch, json, prompt};
@@ -41,13 +41,7 @@ pub(in crate::ingest) fn read(file: &LogFile, scratch: &Scratch) -> Result<FileL
 /// The `.json` form: one document with a list `traces`.
 fn read_document(file: &LogFile, scratch: &Scratch) -> Result<FileLog> {
     let mut log = FileLog::default();
-    let bytes = match open::whole(file, MAX_DOCUMENT)? {
-        Ok(bytes) => bytes,
-        Err(bad) => {
-            log.quarantined.push(bad);
-            return Ok(log);
-        }
-    };
+    let Some(bytes) = open::bytes(file, &mut log)? else { return Ok(log) };
     let traces = match json::parse(&bytes) {
         Ok(Value::Object(mut document)) => match document.remove("traces") {
             Some(Value::Array(traces)) => traces,
