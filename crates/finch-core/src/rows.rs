@@ -20,11 +20,18 @@ use crate::{Digest, Error, Kind};
 /// Columns that say where a row came from; they never enter a digest.
 pub const SOURCE_COLUMNS: [&str; 2] = ["source", "source_offset"];
 
+/// Bytes of a field's length.
+const LENGTH: usize = 8;
+
+/// Bytes of rows that are hashed together.
+const HASHED_AT_ONCE: usize = 1 << 20;
+
 /// A table's digest in the making; rows must arrive in key order.
 #[derive(Debug)]
 pub struct RowsDigest {
     hasher: crate::digest::Fields,
     columns: Vec<usize>,
+    /// Rows that are not hashed yet, each a field with its length.
     buffer: Vec<u8>,
 }
 
@@ -52,18 +59,25 @@ impl RowsDigest {
             .collect::<Result<_, _>>()?;
         let mut sizes = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
-            self.buffer.clear();
+            let start = self.buffer.len() + LENGTH;
+            self.buffer.extend_from_slice(&[0; LENGTH]);
             for column in &columns {
                 column.encode(row, &mut self.buffer);
             }
-            self.hasher.push(&self.buffer);
-            sizes.push(self.buffer.len());
+            let size = self.buffer.len() - start;
+            self.buffer[start - LENGTH..start].copy_from_slice(&(size as u64).to_le_bytes());
+            sizes.push(size);
+            if self.buffer.len() >= HASHED_AT_ONCE {
+                self.hasher.extend(&self.buffer);
+                self.buffer.clear();
+            }
         }
         Ok(sizes)
     }
 
     /// The digest of all rows.
-    pub fn finish(self) -> Digest {
+    pub fn finish(mut self) -> Digest {
+        self.hasher.extend(&self.buffer);
         self.hasher.finish()
     }
 }

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::manifest::{FileEntry, Table};
 use crate::rows::RowsDigest;
 use crate::{Digest, Error, Kind};
-use encode::{Job, Sink};
+use encode::Encoder;
 
 /// Where a table is cut. The defaults are the contract of published datasets; tests use smaller ones.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +43,8 @@ impl Default for Cuts {
 
 /// Writes one table: rows in key order, cut into shards, hashed on the way.
 ///
-/// Once a table is longer than a row group, its shards are encoded, compressed and hashed by a thread of their own, so
-/// that whoever makes the rows need not wait. The thread decides nothing: where to cut was decided here.
+/// Row groups are compressed by other threads, beside each other, so that whoever makes the rows need not wait. They
+/// decide nothing: where to cut was decided here.
 pub struct TableWriter {
     table: String,
     folder: PathBuf,
@@ -58,7 +58,7 @@ pub struct TableWriter {
     pending_bytes: usize,
     group_bytes: usize,
     shard_bytes: usize,
-    sink: Sink,
+    encoder: Encoder,
 }
 
 impl TableWriter {
@@ -72,7 +72,7 @@ impl TableWriter {
     ) -> Result<Self, Error> {
         let folder = root.join(table);
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        let sink = Sink::new(table, folder.clone(), schema.clone());
+        let encoder = Encoder::new(table, folder.clone(), schema.clone())?;
         Ok(Self {
             order: KeyOrder::new(table, &schema, key)?,
             rows_digest: RowsDigest::new(&schema)?,
@@ -86,7 +86,7 @@ impl TableWriter {
             pending_bytes: 0,
             group_bytes: 0,
             shard_bytes: 0,
-            sink,
+            encoder,
         })
     }
 
@@ -112,10 +112,10 @@ impl TableWriter {
             if shard_full {
                 self.group_bytes = 0;
                 self.shard_bytes = 0;
-                self.sink.take(Job::CloseShard)?;
+                self.encoder.close_shard()?;
             } else if group_full {
                 self.group_bytes = 0;
-                self.sink.take(Job::CloseGroup)?;
+                self.encoder.close_group()?;
             }
         }
         if start < batch.num_rows() {
@@ -130,7 +130,7 @@ impl TableWriter {
         if self.pending_rows > 0 {
             self.write_chunk()?;
         }
-        let files = self.sink.finish()?;
+        let files = self.encoder.finish()?;
         sync_folder(&self.folder)?;
         Ok(Table {
             key: self.order.key,
@@ -149,7 +149,8 @@ impl TableWriter {
         self.pending_bytes = 0;
         let chunk = concat_batches(&self.schema, &pending)
             .map_err(|source| Error::Arrow { table: self.table.clone(), source })?;
-        self.sink.take(Job::Chunk(chunk))
+        self.encoder.add(chunk);
+        Ok(())
     }
 }
 
