@@ -1,6 +1,7 @@
 //! A record: one mention of a candidate in a log, with its long texts replaced by their digests.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use finch_core::replay::How;
 use finch_core::{Digest, Kind};
@@ -34,6 +35,9 @@ pub struct Replayed {
     /// The way that gives the child.
     #[serde(with = "how")]
     pub exact: Option<How>,
+    /// Nothing in the answer edits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_edit: bool,
     /// The answer holds marker-like text that is no block.
     pub marker_like: bool,
 }
@@ -131,7 +135,7 @@ pub struct Record {
     pub part: u32,
     /// The file, relative to the source entry.
     #[serde(skip)]
-    pub source: String,
+    pub source: Arc<str>,
     /// Byte offset or row id in it.
     pub offset: u64,
     /// Digest of the record's bytes: breaks ties by content, never by path.
@@ -189,7 +193,7 @@ pub struct Attempt {
     pub part: u32,
     /// The file, relative to the source entry.
     #[serde(skip)]
-    pub source: String,
+    pub source: Arc<str>,
     /// Byte offset or row id in it.
     pub offset: u64,
     /// Digest of the attempt's bytes.
@@ -227,7 +231,7 @@ pub struct Quarantined {
     pub part: u32,
     /// The file, relative to the source entry.
     #[serde(skip)]
-    pub source: String,
+    pub source: Arc<str>,
     /// Byte offset or row id in it.
     pub offset: u64,
     /// Digest of the record.
@@ -255,6 +259,9 @@ pub struct FileLog {
     pub quarantined: Vec<Quarantined>,
     /// Characters that were no text and became U+FFFD.
     pub replaced: u64,
+    /// True when the file may say more another time, so that this is not worth remembering.
+    #[serde(skip)]
+    pub passing: bool,
 }
 
 /// Bad lines of one log that are told one by one; behind them, lines that follow each other are one stretch.
@@ -269,8 +276,9 @@ impl FileLog {
             self.quarantined.push(bad);
             return;
         };
-        // What stands between two lines is their break.
-        if bad.offset > last.offset + last.bytes + 2 {
+        // What stands between two lines is their break; what was told before its turn is no neighbour.
+        let end = last.offset + last.bytes;
+        if bad.offset < end || bad.offset > end + 2 {
             self.quarantined.push(bad);
             return;
         }
@@ -375,7 +383,7 @@ impl Quarantined {
 
 /// A file that looks like a log and is none that finch reads.
 pub(super) fn foreign(file: &LogFile) -> FileLog {
-    let extension = Path::new(&file.source).extension().and_then(|e| e.to_str()).unwrap_or("");
+    let extension = Path::new(&*file.source).extension().and_then(|e| e.to_str()).unwrap_or("");
     let reason =
         format!("a .{extension} file that is no log finch knows, or not of the scaffold that the spec names");
     FileLog { quarantined: vec![Quarantined::file(Code::ForeignFile, reason, file)], ..FileLog::default() }
@@ -394,7 +402,7 @@ pub(super) fn unreadable(file: &LogFile, source: std::io::Error) -> Result<FileL
 /// What was read is not what was hashed: the fingerprint would name other rows.
 pub(super) fn changed(file: &LogFile) -> Error {
     Error::Source {
-        path: file.source.clone(),
+        path: file.source.to_string(),
         reason: "changed while it was read".to_owned(),
         code: Code::SourceChanged,
     }

@@ -100,7 +100,9 @@ pub(crate) struct Removed {
 pub fn code_version(kind: &str) -> u32 {
     match kind {
         // 2: the assistant's header and content are tokenized apart, and the tokenizer is passed on.
-        "ingest" | "render" => 2,
+        "render" => 2,
+        // 3: answers without an edit tell of markers, too; traces in HDF5 and nanodiscover are read.
+        "ingest" => 3,
         "dedup" | "label" | "filter" | "split" | "tokenizer" | "pack" | "train" | "sql" => 1,
         _ => 0,
     }

@@ -3,6 +3,8 @@
 //! Logs hold answers with `<think>` tags inside. The collection stores reasoning and response as two columns
 //! and trains on `"<think>\n" + reasoning + "</think>" + response`.
 
+use memchr::memmem;
+
 /// An answer taken apart. The two slices are the text between and after the tags, unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer<'a> {
@@ -29,7 +31,9 @@ pub fn split(answer: &str) -> Answer<'_> {
             None => Answer { reasoning: present(thinking), response: "" },
         };
     }
-    match answer.split_once(CLOSE) {
+    // Answers are long, and most of them have no tag.
+    let close = memmem::find(answer.as_bytes(), CLOSE.as_bytes());
+    match close.map(|at| (&answer[..at], &answer[at + CLOSE.len()..])) {
         Some((reasoning, response)) if !reasoning.contains(OPEN) && !reasoning.contains("```") => {
             Answer { reasoning: present(reasoning), response }
         }

@@ -4,20 +4,22 @@
 //! final LF, no Unicode normalisation. Stronger forms (comments removed) are dedup keys, never ids: this form
 //! must not change again, because every program id hangs on it.
 
-use memchr::{memchr, memchr_iter};
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::{Digest, Kind};
 
-/// The canonical form of a text.
-pub fn canonical(text: &str) -> String {
+/// The canonical form of a text; borrowed where the text has it already.
+pub fn canonical(text: &str) -> Cow<'_, str> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if is_canonical(text.as_bytes()) {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 1);
     let mut rest = text;
     while !rest.is_empty() {
-        let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
+        let end = memchr2(b'\n', b'\r', rest.as_bytes()).unwrap_or(rest.len());
         out.push_str(rest[..end].trim_end_matches([' ', '\t']));
         out.push('\n');
         rest = match rest.as_bytes().get(end..end + 2) {
@@ -28,7 +30,7 @@ pub fn canonical(text: &str) -> String {
     let body = out.trim_end_matches('\n').len();
     out.truncate(body);
     out.push('\n');
-    out
+    Cow::Owned(out)
 }
 
 /// Whether nothing would change but a mark at the beginning: most programs are so, and looking is much cheaper than

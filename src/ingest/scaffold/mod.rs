@@ -37,14 +37,15 @@ pub(super) fn read_answer(
     let parts = answer::split(text);
     record.reasoning = scratch.text(parts.reasoning.unwrap_or(""))?;
     record.response = scratch.text(parts.response)?;
-    record.operator = Some(replay::edit(parts.response).name());
-    if let Some(program) = record.program {
-        record.replayed = replayed(parent, text, program.id, record);
+    match record.program {
+        Some(program) => record.replayed = replayed(parent, text, program.id, record),
+        None => record.operator = Some(replay::edit(parts.response).name()),
     }
     Ok(())
 }
 
-/// Whether an answer makes a program. Without a parent only what holds for every one is kept.
+/// Whether an answer makes a program, and how it edits, by content and not by labels. Without a parent only what holds
+/// for every one is kept.
 pub(crate) fn replayed(
     parent: Option<&str>,
     answer: &str,
@@ -54,19 +55,19 @@ pub(crate) fn replayed(
     let outcome = replay::replay(parent, answer, |text| program_id(text) == child);
     let exact = match outcome.replay {
         Replay::Exact(how) => Some(how),
-        // Nothing in it edits: there is nothing to be exact about.
-        Replay::None if parent.is_some() => return None,
         Replay::Inexact | Replay::None => None,
     };
+    if exact.is_some() || record.operator.is_none() {
+        record.operator = Some(outcome.edit.name());
+    }
     let free = exact.is_some_and(How::needs_no_parent);
     if parent.is_none() && !free {
         return None;
     }
-    if exact.is_some() {
-        record.operator = Some(outcome.edit.name());
-    }
     let parent = parent.filter(|_| !free).map(|parent| program_id(&canonical(parent)));
-    Some(Replayed { parent, exact, marker_like: outcome.marker_like })
+    // Where nothing in it edits, there is nothing to be exact about.
+    let no_edit = outcome.replay == Replay::None;
+    Some(Replayed { parent, exact, no_edit, marker_like: outcome.marker_like })
 }
 
 /// The prompt that made a program; the evaluator's own model calls stand beside it under `evaluation`.

@@ -2,11 +2,12 @@
 //! until they are written: as texts they would be three times as long, and all rows of a table are in memory together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use finch_core::manifest::canonical_json;
 use finch_core::replay::How;
 use finch_core::{Digest, Kind};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::catalog::Direction;
@@ -35,6 +36,10 @@ pub(super) struct RunRow {
     pub source: String,
 }
 
+fn text<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(text)
+}
+
 #[derive(Serialize)]
 pub(super) struct CandidateRow {
     pub run_id: Digest,
@@ -57,7 +62,8 @@ pub(super) struct CandidateRow {
     pub created_at: Option<i64>,
     pub bound_violation: Option<bool>,
     pub records: i64,
-    pub source: String,
+    #[serde(serialize_with = "text")]
+    pub source: Arc<str>,
     pub source_offset: i64,
 }
 
@@ -70,7 +76,8 @@ pub(super) struct AttemptRow {
     pub error: Option<String>,
     pub response_id: Option<Digest>,
     pub scores: Option<String>,
-    pub source: String,
+    #[serde(serialize_with = "text")]
+    pub source: Arc<str>,
     pub source_offset: i64,
 }
 
@@ -195,7 +202,8 @@ pub(super) struct QuarantineRow {
     pub excerpt: String,
     /// In hexadecimal digits, which are bytes in the table.
     pub raw: Option<String>,
-    pub source: String,
+    #[serde(serialize_with = "text")]
+    pub source: Arc<str>,
     pub source_offset: i64,
 }
 
@@ -280,6 +288,7 @@ impl TransitionRow {
             replay: match seen {
                 _ if record.rebuilt => "rebuilt",
                 Some(seen) if seen.exact.is_some() => "exact",
+                Some(seen) if seen.no_edit => "none",
                 Some(_) => "inexact",
                 None => "none",
             },

@@ -86,10 +86,12 @@ fn replay(runs: &mut [Run], packs: &[PathBuf], context: &Context<'_>) -> Result<
     for (step, seen) in steps.into_iter().zip(seen) {
         let Some(candidate) = runs[step.run].candidates.get_mut(&step.child) else { continue };
         candidate.merged.replayed = seen.as_ref().map(|(seen, _)| *seen);
-        if let Some(operator) = seen.and_then(|(_, record)| record.operator)
-            && candidate.merged.operator != Some("crossover")
-        {
-            candidate.merged.operator = Some(operator);
+        // A scaffold may know more of an answer than can be seen in it.
+        let known = candidate.merged.operator;
+        let is_better =
+            |seen: &Replayed| known.is_none() || (seen.exact.is_some() && known != Some("crossover"));
+        if let Some((_, record)) = seen.filter(|(seen, _)| is_better(seen)) {
+            candidate.merged.operator = record.operator;
         }
     }
     Ok(())

@@ -5,7 +5,8 @@
 //! markers wherever they stand, in the middle of a line too; what these scaffolds stored can only be
 //! understood with theirs. One pass over the lines each; nothing here looks at a parent.
 
-use super::fences;
+use super::fences::{self, Fences};
+use super::mentions;
 
 /// The two halves of a block as they stand between the markers, trailing blanks and line break included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +42,9 @@ enum State {
 /// The blocks whose markers have lines of their own: from column 0, runs of 5 to 9, blanks after them.
 ///
 /// A SEARCH that opens before the last one closed drops the last one: models break off and start again.
-pub(super) fn by_line(text: &str) -> Blocks<'_> {
+pub(super) fn by_line<'a>(text: &'a str, fences: &Fences<'_>) -> Blocks<'a> {
     let mut blocks = Blocks::default();
-    if !text.contains("<<<<<") && !text.contains(">>>>>") {
+    if !mentions(text, "<<<<<") && !mentions(text, ">>>>>") {
         return blocks;
     }
     // Where the first block starts and where the last one ends.
@@ -91,7 +92,7 @@ pub(super) fn by_line(text: &str) -> Blocks<'_> {
     }
     blocks.stray |= !matches!(state, State::Outside);
     if let Some(first) = first
-        && fences::program_around(text, first, last)
+        && fences::program_around(text, fences, first, last)
     {
         return Blocks { list: Vec::new(), stray: true };
     }

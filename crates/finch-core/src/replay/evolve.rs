@@ -5,6 +5,11 @@
 
 use std::ops::Range;
 
+use super::mentions;
+
+/// What every marker holds; a look at a whole text for it is cheaper than one at each line.
+const MARK: &str = "EVOLVE-BLOCK-";
+
 /// What stands between the markers of a text.
 pub(super) enum Regions {
     /// The lines of each region, without the marker lines. Empty: there are no markers.
@@ -40,6 +45,9 @@ pub(super) fn regions(lines: &[&str]) -> Regions {
 
 /// The bytes of each region of a text, marker lines left out; none if the markers do not pair.
 pub(super) fn spans(text: &str) -> Vec<Range<usize>> {
+    if !mentions(text, MARK) {
+        return Vec::new();
+    }
     let mut list = Vec::new();
     let mut open = None;
     let mut at = 0;
@@ -61,12 +69,15 @@ pub(super) fn spans(text: &str) -> Vec<Range<usize>> {
 
 /// Whether a text has a marker line at all.
 pub(super) fn has_markers(text: &str) -> bool {
-    text.lines().any(|line| marker(line).is_some())
+    mentions(text, MARK) && text.lines().any(|line| marker(line).is_some())
 }
 
 /// The parent with its regions from a rewrite. `None`: the parent has no regions, or the markers of the two
 /// do not tell which text goes where.
 pub(super) fn merge(parent: &str, rewrite: &str) -> Option<String> {
+    if !mentions(parent, MARK) {
+        return None;
+    }
     let parent: Vec<&str> = parent.lines().collect();
     let rewrite: Vec<&str> = rewrite.lines().collect();
     let Regions::Paired(into) = regions(&parent) else { return None };
@@ -121,7 +132,7 @@ fn unframed(lines: &[&str], head: &[&str], tail: &[&str]) -> Range<usize> {
 
 /// Whether a line is a marker, and which: `true` starts a region. Only signs of a comment may stand before.
 fn marker(line: &str) -> Option<bool> {
-    let (before, behind) = line.split_once("EVOLVE-BLOCK-")?;
+    let (before, behind) = line.split_once(MARK)?;
     if before.chars().any(|sign| sign.is_alphanumeric() || sign == '_') {
         return None;
     }

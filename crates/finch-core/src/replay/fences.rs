@@ -4,7 +4,7 @@
 //! and cut at the next three backticks, even in the middle of a docstring, so their reading is here too
 //! ([`cut`]). Nothing here decides which fence a scaffold took.
 
-use super::blocks;
+use super::{blocks, mentions};
 
 /// A fenced block: what follows the opening fence on its line, and the lines up to the closing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ struct Line<'a> {
 /// The fences, by lines.
 pub(super) fn by_line(text: &str) -> Fences<'_> {
     let mut fences = Fences::default();
-    if !text.contains("```") && !text.contains("~~~") {
+    if !mentions(text, "```") && !mentions(text, "~~~") {
         return fences;
     }
     // The open fence and where its body starts; the very first one, and where its last possible end is.
@@ -137,8 +137,7 @@ impl Fence<'_> {
 ///
 /// Only an answer with a single fence is judged: models open fences that they do not close, and in such an
 /// answer nobody knows which lines are inside.
-pub(super) fn program_around(text: &str, from: usize, to: usize) -> bool {
-    let fences = by_line(text);
+pub(super) fn program_around(text: &str, fences: &Fences<'_>, from: usize, to: usize) -> bool {
     let [fence] = fences.list[..] else { return false };
     let end = fence.at + fence.body.len();
     if fences.open || from < fence.at || to > end {

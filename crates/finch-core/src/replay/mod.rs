@@ -21,8 +21,11 @@ mod tests;
 
 use std::borrow::Cow;
 
+use memchr::memmem;
+
 use crate::{answer, canon::canonical};
-use blocks::Block;
+use blocks::{Block, Blocks};
+use fences::{Fence, Fences};
 use patch::{Match, Patched};
 
 /// How an answer edits its parent.
@@ -193,20 +196,38 @@ pub struct Outcome {
 /// Thinking does not count.
 pub fn edit(response: &str) -> Edit {
     let response = line_feeds(answer::split(response).response);
-    if !blocks::by_line(&response).list.is_empty() {
-        return Edit::Diff;
-    }
-    let fenced = fences::by_line(&response).list.iter().any(fences::Fence::is_program);
-    let cut =
-        || fences::cut(&response).is_some_and(|body| fences::Fence { info: "", body, at: 0 }.is_program());
-    let tagged = || fences::code_tag(&response).is_some_and(|code| !code.is_empty());
-    if fenced || cut() || tagged() { Edit::Rewrite } else { Edit::Unknown }
+    Found::of(&response).edit()
 }
 
-/// Every reading of an answer. Without a parent there are no diffs and nothing is merged.
+/// What stands in an answer without its thinking, found once for all that is to be known of it.
+struct Found<'a> {
+    text: &'a str,
+    blocks: Blocks<'a>,
+    fences: Fences<'a>,
+}
+
+impl<'a> Found<'a> {
+    fn of(text: &'a str) -> Self {
+        let fences = fences::by_line(text);
+        Self { text, blocks: blocks::by_line(text, &fences), fences }
+    }
+
+    fn edit(&self) -> Edit {
+        if !self.blocks.list.is_empty() {
+            return Edit::Diff;
+        }
+        let fenced = self.fences.list.iter().any(Fence::is_program);
+        let cut = || fences::cut(self.text).is_some_and(|body| Fence { info: "", body, at: 0 }.is_program());
+        let tagged = || fences::code_tag(self.text).is_some_and(|code| !code.is_empty());
+        if fenced || cut() || tagged() { Edit::Rewrite } else { Edit::Unknown }
+    }
+}
+
+/// The readings of an answer, of equal parts one. Without a parent there are no diffs and nothing is merged.
 pub fn readings(parent: Option<&str>, response: &str) -> Vec<Reading> {
     let mut list = Vec::new();
-    visit(parent, response, &mut |reading| {
+    let logged = line_feeds(response);
+    visit(parent, &logged, &Found::of(answer::split(&logged).response), &mut |reading| {
         list.push(reading);
         false
     });
@@ -218,10 +239,12 @@ pub fn readings(parent: Option<&str>, response: &str) -> Vec<Reading> {
 /// `response` is the answer as it was logged, or what follows its thinking. `is_child` is given canonical
 /// text and says whether it is the child's.
 pub fn replay(parent: Option<&str>, response: &str, is_child: impl Fn(&str) -> bool) -> Outcome {
-    let by_content = edit(response);
+    let logged = line_feeds(response);
+    let found = Found::of(answer::split(&logged).response);
+    let by_content = found.edit();
     let mut likely: Option<Reading> = None;
     let mut exact: Option<Reading> = None;
-    visit(parent, response, &mut |reading| {
+    visit(parent, &logged, &found, &mut |reading| {
         if is_child(&reading.text) {
             exact = Some(reading);
         } else if likely.is_none() && reading.how.edit() == by_content && reading.how < How::MergedWhole {
@@ -241,14 +264,14 @@ pub fn replay(parent: Option<&str>, response: &str, is_child: impl Fn(&str) -> b
         None => (Replay::Inexact, by_content),
     };
     let told = exact.or(likely);
-    let parent = parent.map(canonical);
+    let is_parent = |text: &str| parent.is_some_and(|parent| canonical(parent) == text);
     Outcome {
         replay: verdict,
         edit: kind,
-        no_op: told.as_ref().is_some_and(|told| told.missed == 0 && Some(&told.text) == parent.as_ref()),
+        no_op: told.as_ref().is_some_and(|told| told.missed == 0 && is_parent(&told.text)),
         applied: told.as_ref().map_or(0, |told| told.applied),
         missed: told.as_ref().map_or(0, |told| told.missed),
-        marker_like: blocks::by_line(&line_feeds(answer::split(response).response)).stray,
+        marker_like: found.blocks.stray,
     }
 }
 
@@ -283,10 +306,10 @@ fn rebuild_one<'a>(parent: &str, response: &'a str) -> Option<(String, Vec<Block
     if thinking.contains("```") || thinking.contains("<<<<<<<") || split.response.contains('\r') {
         return None;
     }
-    let found = blocks::by_line(split.response);
     let fences = fences::by_line(split.response);
+    let found = blocks::by_line(split.response, &fences);
     // A whole program beside blocks: which of the two a scaffold takes depends on its settings.
-    let beside = || fences.list.iter().any(fences::Fence::is_program);
+    let beside = || fences.list.iter().any(Fence::is_program);
     let text = if found.list.is_empty() {
         the_program(split.response, &fences)?
     } else if beside() || blocks::anywhere(split.response) != found.list {
@@ -294,7 +317,7 @@ fn rebuild_one<'a>(parent: &str, response: &'a str) -> Option<(String, Vec<Block
     } else {
         let patched = patch::lines(parent, &found.list, Match::Trimmed);
         let sure = patched.missed == 0 && !patched.loose && !patched.empty;
-        canonical(&patched.text.filter(|_| sure)?)
+        canonical_of(patched.text.filter(|_| sure)?)
     };
     // Some scaffolds put back what lies outside the regions.
     let kept = !evolve::has_markers(parent)
@@ -303,13 +326,13 @@ fn rebuild_one<'a>(parent: &str, response: &'a str) -> Option<(String, Vec<Block
 }
 
 /// The one program that an answer holds, in one fence.
-fn the_program(response: &str, fences: &fences::Fences<'_>) -> Option<String> {
+fn the_program(response: &str, fences: &Fences<'_>) -> Option<String> {
     // One fence is the program whatever its label; of several, the others must be labelled otherwise, and
     // stand behind it: a scaffold that does not find the label it wants takes the first.
     let alone = fences.list.len() == 1;
     let mut programs = fences.list.iter().filter(|fence| fence.is_program() && (alone || !fence.is_aside()));
     let (Some(program), None) = (programs.next(), programs.next()) else { return None };
-    let text = canonical(program.body.trim());
+    let text = canonical(program.body.trim()).into_owned();
     let same = |other: Option<&str>| other.is_none_or(|other| canonical(other.trim()) == text);
     let sure = !fences.open
         && fences.list.first() == Some(program)
@@ -319,84 +342,125 @@ fn the_program(response: &str, fences: &fences::Fences<'_>) -> Option<String> {
     sure.then_some(text)
 }
 
-/// Hands out the readings, until `seen` says that one is enough.
-fn visit(parent: Option<&str>, response: &str, seen: &mut dyn FnMut(Reading) -> bool) {
-    let logged = line_feeds(response);
-    let response = answer::split(&logged).response;
+/// Hands out the readings of an answer, until `seen` says that one is enough. `logged` is all of it, thinking included.
+fn visit(parent: Option<&str>, logged: &str, found: &Found<'_>, seen: &mut dyn FnMut(Reading) -> bool) {
     let parent = parent.map(line_feeds);
     let parent = parent.as_deref();
+    let mut visit = |found: &Found<'_>| {
+        parent.is_some_and(|parent| visit_diffs(parent, found, seen))
+            || visit_rewrites(parent, found, seen)
+            || seen(Reading {
+                how: How::Whole,
+                text: canonical(found.text).into_owned(),
+                applied: 0,
+                missed: 0,
+            })
+    };
     // Scaffolds that do not know of thinking read it as part of the answer.
-    let whole = (response.len() < logged.len()).then_some(&*logged);
-    for text in [Some(response), whole].into_iter().flatten() {
-        let stop = parent.is_some_and(|parent| visit_diffs(parent, text, seen))
-            || visit_rewrites(parent, text, seen)
-            || seen(Reading { how: How::Whole, text: canonical(text), applied: 0, missed: 0 });
-        if stop {
-            return;
-        }
+    if !visit(found) && found.text.len() < logged.len() {
+        visit(&Found::of(logged));
     }
 }
 
-fn visit_diffs(parent: &str, text: &str, seen: &mut dyn FnMut(Reading) -> bool) -> bool {
-    let found = blocks::by_line(text).list;
-    let inline = blocks::anywhere(text);
+fn visit_diffs(parent: &str, found: &Found<'_>, seen: &mut dyn FnMut(Reading) -> bool) -> bool {
+    let inline = blocks::anywhere(found.text);
+    let found = &found.blocks.list;
     let mut see = |how: How, patched: Patched| {
         let Patched { text: Some(text), applied, missed, .. } = patched else { return false };
-        seen(Reading { how, text: canonical(&text), applied, missed })
+        seen(Reading { how, text: canonical_of(text), applied, missed })
     };
     if !found.is_empty() {
-        let trimmed = patch::lines(parent, &found, Match::Trimmed);
+        let trimmed = patch::lines(parent, found, Match::Trimmed);
         let (loose, applied, missed) = (trimmed.loose, trimmed.applied, trimmed.missed);
-        let merged = trimmed.text.as_deref().and_then(|text| evolve::merge(parent, text));
-        let merged = Patched { text: merged, applied, missed, loose, empty: false };
+        let text = trimmed.text.clone();
+        let merged = || {
+            let text = text.as_deref().and_then(|text| evolve::merge(parent, text));
+            Patched { text, applied, missed, loose, empty: false }
+        };
         if see(How::Lines, trimmed)
-            || (loose && see(How::StrictLines, patch::lines(parent, &found, Match::Strict)))
-            || see(How::MergedLines, merged)
+            || (loose && see(How::StrictLines, patch::lines(parent, found, Match::Strict)))
+            || see(How::MergedLines, merged())
         {
             return true;
         }
     }
-    if !inline.is_empty() && inline != found {
+    if !inline.is_empty() && inline != *found {
         let patched = patch::lines(parent, &inline, Match::Trimmed);
         if see(How::InlineMarkers, patched) {
             return true;
         }
     }
-    let found: Vec<Block<'_>> = if found.is_empty() { inline } else { found };
+    let found: &[Block<'_>] = if found.is_empty() { &inline } else { found };
     if found.is_empty() {
         return false;
     }
-    if let Some(text) = patch::within_regions(parent, &found)
+    if let Some(text) = patch::within_regions(parent, found)
         && see(How::Regions, Patched::whole(text, found.len()))
     {
         return true;
     }
-    see(How::Indented, patch::lines(parent, &found, Match::Indented))
-        || see(How::Rebased, patch::lines(parent, &found, Match::Rebased))
+    see(How::Indented, patch::lines(parent, found, Match::Indented))
+        || see(How::Rebased, patch::lines(parent, found, Match::Rebased))
 }
 
-fn visit_rewrites(parent: Option<&str>, text: &str, seen: &mut dyn FnMut(Reading) -> bool) -> bool {
-    let mut see = |how: How, text: Option<&str>| {
-        text.is_some_and(|text| seen(Reading { how, text: canonical(text), applied: 0, missed: 0 }))
-    };
+fn visit_rewrites(parent: Option<&str>, found: &Found<'_>, seen: &mut dyn FnMut(Reading) -> bool) -> bool {
+    let Found { text, fences, .. } = found;
+    let bodies = || fences.list.iter().map(|fence| fence.body.trim()).filter(|body| !body.is_empty());
+    let first = bodies().next();
     let merge = |rewrite: Option<&str>| evolve::merge(parent?, rewrite?);
-    let fences = fences::by_line(text);
-    let bodies: Vec<&str> =
-        fences.list.iter().map(|fence| fence.body.trim()).filter(|body| !body.is_empty()).collect();
-    let first = bodies.first().copied();
-    let labelled = fences.list.first().filter(|fence| !fence.info.is_empty());
-    let labelled = labelled.map(|fence| format!("{}\n{}", fence.info, fence.body));
-    let longest = bodies.iter().copied().max_by_key(|body| body.len());
-    see(How::FirstFence, first)
-        || see(How::MergedFence, merge(first).as_deref())
-        || see(How::OuterFence, fences.outer.map(str::trim))
-        || see(How::CutFence, fences::cut(text).map(str::trim))
-        || see(How::LastFence, bodies.last().copied())
-        || see(How::LongestFence, longest)
-        || bodies.iter().any(|body| see(How::OtherFence, Some(body)))
-        || see(How::LabelledFence, labelled.as_deref())
-        || see(How::CodeTag, fences::code_tag(text))
-        || see(How::MergedWhole, merge(Some(text)).as_deref())
+    let labelled = || {
+        let first = fences.list.first().filter(|fence| !fence.info.is_empty())?;
+        Some(format!("{}\n{}", first.info, first.body))
+    };
+    let mut rewrites = Rewrites { seen, told: Vec::new() };
+    rewrites.part(How::FirstFence, first)
+        || rewrites.made(How::MergedFence, merge(first))
+        || rewrites.part(How::OuterFence, fences.outer.map(str::trim))
+        || rewrites.part(How::CutFence, fences::cut(text).map(str::trim))
+        || rewrites.part(How::LastFence, bodies().next_back())
+        || rewrites.part(How::LongestFence, bodies().max_by_key(|body| body.len()))
+        || bodies().any(|body| rewrites.part(How::OtherFence, Some(body)))
+        || rewrites.made(How::LabelledFence, labelled())
+        || rewrites.part(How::CodeTag, fences::code_tag(text))
+        || rewrites.made(How::MergedWhole, merge(Some(text)))
+}
+
+/// Programs that an answer may hold, handed out one after another.
+struct Rewrites<'a, 's> {
+    seen: &'s mut dyn FnMut(Reading) -> bool,
+    told: Vec<&'a str>,
+}
+
+/// Parts that are remembered: few answers hold more programs, and looking through many takes long.
+const MOST_TOLD: usize = 8;
+
+impl<'a> Rewrites<'a, '_> {
+    /// A part of the answer. Most answers have one, which most ways find: it is handed out once.
+    fn part(&mut self, how: How, text: Option<&'a str>) -> bool {
+        let Some(text) = text.filter(|text| !self.told.contains(text)) else { return false };
+        if self.told.len() < MOST_TOLD {
+            self.told.push(text);
+        }
+        self.made(how, Some(text.to_owned()))
+    }
+
+    /// What was made of a part.
+    fn made(&mut self, how: How, text: Option<String>) -> bool {
+        text.is_some_and(|text| (self.seen)(Reading { how, text: canonical_of(text), applied: 0, missed: 0 }))
+    }
+}
+
+/// The canonical form of a text that most often has it already.
+fn canonical_of(text: String) -> String {
+    match canonical(&text) {
+        Cow::Borrowed(same) if same.len() == text.len() => text,
+        other => other.into_owned(),
+    }
+}
+
+/// Whether something stands in a text: answers are long, and the standard library looks slowly.
+fn mentions(text: &str, what: &str) -> bool {
+    memmem::find(text.as_bytes(), what.as_bytes()).is_some()
 }
 
 /// A text with LF at its line ends, as canonical text has them.

@@ -8,6 +8,8 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
+use foldhash::fast::RandomState;
+
 use super::{blocks::Block, evolve, fences};
 
 /// When two lines are the same, and what happens to the new ones.
@@ -55,7 +57,7 @@ struct Line<'a> {
 
 #[derive(Default)]
 struct Keys<'a> {
-    numbers: HashMap<&'a str, u32>,
+    numbers: HashMap<&'a str, u32, RandomState>,
     /// How often each number stands in the text now.
     counts: Vec<usize>,
 }

@@ -44,8 +44,8 @@ fn a_diff_and_a_rewrite_replay_and_are_rebuilt() {
         assert_eq!((outcome.edit, outcome.no_op, outcome.marker_like), (kind, false, false));
         assert_eq!(edit(&answer), kind);
         assert_eq!(replay(Some(PARENT), &answer, |_| false).replay, Replay::Inexact);
-        assert_eq!(rebuild(PARENT, &answer), Some(canonical(&child)));
-        assert_eq!(rebuild_by_lines(PARENT, &answer), Some(canonical(&child)));
+        assert_eq!(rebuild(PARENT, &answer).as_deref(), Some(&*canonical(&child)));
+        assert_eq!(rebuild_by_lines(PARENT, &answer), rebuild(PARENT, &answer));
     }
 }
 
@@ -89,8 +89,9 @@ fn a_block_applies_to_the_result_of_the_ones_before() {
 #[test]
 fn two_identical_matches_take_the_first() {
     let answer = block("    y = x", "    y = 1");
-    check(PARENT, &answer, &PARENT.replacen("y = x", "y = 1", 1), How::Lines);
-    assert_eq!(rebuild_by_lines(PARENT, &answer), Some(canonical(&PARENT.replacen("y = x", "y = 1", 1))));
+    let child = PARENT.replacen("y = x", "y = 1", 1);
+    check(PARENT, &answer, &child, How::Lines);
+    assert!(rebuild_by_lines(PARENT, &answer).is_some_and(|text| text == canonical(&child)));
 }
 
 #[test]
@@ -492,7 +493,8 @@ fn a_diff_of_a_random_edit_replays_exactly() {
         let answer = format!("Why not:\n\n```\n{}```\n", block(&old[from..to].join("\n"), &new));
         let found = check(&parent, &answer, &child, How::Lines);
         assert_eq!((found.applied, found.missed), (1, 0));
-        assert_eq!(rebuild_by_lines(&parent, &answer), Some(canonical(&child)), "{parent:?} {answer}");
+        let rebuilt = rebuild_by_lines(&parent, &answer);
+        assert!(rebuilt.is_some_and(|text| text == canonical(&child)), "{parent:?} {answer}");
         made += 1;
     }
 }
