@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cache/parsed/lock                                               shared while packs are used
-//! cache/parsed/<digest>/{logs,programs,texts}.parquet, pack.json  what one reading of logs added
+//! cache/parsed/<digest>/{logs.parquet,programs.pile,texts.pile,pack.json}  what one reading of logs added
 //! ```
 //!
 //! The cache is advice. A pack's files are checked against the digests in its `pack.json` before anything in them is
@@ -12,9 +12,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
-use finch_core::shard::read;
 use finch_core::{Digest, Kind, digest};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -22,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use super::discover::LogFile;
 use super::format::Format;
 use super::record::FileLog;
-use super::scratch::{LOGS, PROGRAMS, Scratch, TEXTS};
+use super::scratch::{LOGS, PROGRAMS, Scratch, TEXTS, sheet};
 use crate::error::{Error, Result};
 
 /// The version of a pack's files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const ABOUT: &str = "pack.json";
 /// More packs than this are made one.
 const MOST_PACKS: usize = 16;
@@ -168,28 +165,36 @@ fn look(
 ) -> Result<HashMap<Digest, FileLog>, String> {
     let about = fs::read(pack.join(ABOUT)).map_err(|error| format!("`{ABOUT}`: {error}"))?;
     let about: About = serde_json::from_slice(&about).map_err(|error| format!("`{ABOUT}`: {error}"))?;
-    if about.version != VERSION {
+    if about.version < VERSION {
+        return Err("an older finch made it".to_owned());
+    }
+    if about.version > VERSION {
         return Ok(HashMap::new());
     }
     let mut logs: HashMap<Digest, FileLog> = HashMap::new();
     let mut parts: HashMap<Digest, (i64, i64)> = HashMap::new();
     // The list of keys comes first: most packs of a store with many sources are of other ones.
-    for batch in read(&pack.join(LOGS)).map_err(|error| error.to_string())? {
+    for batch in sheet::batches(&pack.join(LOGS)).map_err(|error| error.to_string())? {
         let batch = batch.map_err(|error| error.to_string())?;
-        let rows = rows(&batch).ok_or("it has other columns")?;
-        let wanted = |row: &&Row<'_>| wanted.contains(&row.key) && !known.contains_key(&row.key);
-        let parsed: Vec<(&Row<'_>, FileLog)> = rows
+        let rows = sheet::rows(&batch).ok_or("it has other columns")?;
+        let parsed: Vec<(Digest, &sheet::Row<'_>, FileLog)> = rows
             .par_iter()
-            .filter(wanted)
-            .map(|row| serde_json::from_str(row.log).map(|log| (row, log)).map_err(|error| error.to_string()))
+            .map(|row| Ok((row.key.parse().map_err(|_| "a key is none")?, row)))
+            .filter(|row| {
+                row.as_ref().map_or(true, |(key, _)| wanted.contains(key) && !known.contains_key(key))
+            })
+            .map(|row: Result<_, String>| {
+                let (key, row) = row?;
+                Ok((key, row, serde_json::from_str(row.log).map_err(|error| error.to_string())?))
+            })
             .collect::<Result<_, String>>()?;
-        for (row, log) in parsed {
-            let (read, all) = parts.entry(row.key).or_insert((0, row.parts));
+        for (key, row, log) in parsed {
+            let (read, all) = parts.entry(key).or_insert((0, row.parts));
             if *read != row.part || *all != row.parts {
                 return Err("the parts of a log are out of order".to_owned());
             }
             *read += 1;
-            let whole = logs.entry(row.key).or_default();
+            let whole = logs.entry(key).or_default();
             whole.records.extend(log.records);
             whole.attempts.extend(log.attempts);
             if row.part == 0 {
@@ -213,25 +218,4 @@ fn look(
     });
     digests.collect::<Result<(), String>>()?;
     Ok(logs)
-}
-
-/// A row of the file of logs.
-struct Row<'a> {
-    key: Digest,
-    log: &'a str,
-    part: i64,
-    parts: i64,
-}
-
-fn rows(batch: &RecordBatch) -> Option<Vec<Row<'_>>> {
-    let text = |name: &str| batch.column_by_name(name)?.as_string_opt::<i32>();
-    let number = |name: &str| batch.column_by_name(name)?.as_primitive_opt::<Int64Type>();
-    let (keys, logs, part, parts) = (text("key")?, text("log")?, number("part")?, number("parts")?);
-    (0..batch.num_rows())
-        .map(|row| {
-            let valid = keys.is_valid(row) && logs.is_valid(row) && part.is_valid(row) && parts.is_valid(row);
-            let key = keys.value(row).parse().ok().filter(|_| valid)?;
-            Some(Row { key, log: logs.value(row), part: part.value(row), parts: parts.value(row) })
-        })
-        .collect()
 }

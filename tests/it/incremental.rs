@@ -70,12 +70,14 @@ fn what_is_remembered_of_every_format_gives_the_same_rows() {
     project.run().ok();
     let store = project.path("store");
     let (read, known) = reading(&store);
-    assert!(read > 1000 && known == 0, "{read} and {known}");
+    // Of files that are equal, one is read.
+    assert!(read > 1000 && known > 50, "{read} and {known}");
+    let all = read + known;
     let before = digests(&store);
     // A forced stage fails when its rows differ.
     project.finch(&["run", "spec.toml", "--force", "logs"]).ok();
     let (again, known) = reading(&store);
-    assert_eq!((again, known), (0, read));
+    assert_eq!((again, known), (0, all));
     assert_eq!(digests(&store), before);
 }
 
@@ -84,8 +86,8 @@ fn a_damaged_memory_is_not_believed() {
     let project = samples();
     project.run().ok();
     let store = project.path("store");
-    let (all, _) = reading(&store);
-    for file in ["texts.parquet", "programs.parquet", "logs.parquet", "pack.json"] {
+    let first = reading(&store);
+    for file in ["texts.pile", "programs.pile", "logs.parquet", "pack.json"] {
         let [pack] = packs(&store).try_into().expect("one pack");
         let path = pack.join(file);
         let mut bytes = fs::read(&path).expect("read");
@@ -94,7 +96,7 @@ fn a_damaged_memory_is_not_believed() {
         fs::write(&path, bytes).expect("write");
         let again = project.finch(&["run", "spec.toml", "--force", "logs"]).ok();
         assert!(again.err.contains("is not used"), "{file}: {}", again.err);
-        assert_eq!(reading(&store), (all, 0), "{file}");
+        assert_eq!(reading(&store), first, "{file}");
         assert_ne!(packs(&store), [pack], "a new one takes its place");
     }
 }

@@ -9,11 +9,12 @@ mod reading;
 mod rows;
 mod shelf;
 mod steps;
+mod texts;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
-use arrow::array::{AsArray, BooleanArray};
+use arrow::array::AsArray;
 use finch_core::manifest::Counts;
 use finch_core::{Digest, sample};
 use serde_json::{Map, Value};
@@ -22,11 +23,11 @@ use self::reading::Reading;
 use super::{Context, Outcome, Removed};
 use crate::catalog::Direction;
 use crate::code::Code;
-use crate::contract::{Contract, conform, encode};
+use crate::contract::{Contract, encode};
 use crate::error::{Error, Result};
+use crate::ingest::Discovery;
 use crate::ingest::assess::{self, Failure, Objective};
 use crate::ingest::unite::{self, Run};
-use crate::ingest::{Discovery, scratch};
 use crate::spec::Ingest;
 use crate::sql::Width;
 use crate::store::Draft;
@@ -34,11 +35,6 @@ use judge::{name_task, objective, usual_keys};
 pub(crate) use quarantine::admit;
 use quarantine::{check_quarantine, quarantine_rows, without_program, without_run};
 use rows::{AttemptRow, CandidateRow, ObjectiveRow, RunRow, TaskRow, TransitionRow};
-
-/// All programs that were read, in the order of the table.
-const PROGRAMS: &str = include_str!("../../../sql/ingest_programs.sql");
-/// All texts that were read, in the order of the table.
-const TEXTS: &str = include_str!("../../../sql/ingest_texts.sql");
 
 /// Rows of a long table that are encoded together.
 const ROWS_AT_ONCE: usize = 1024;
@@ -307,37 +303,8 @@ impl Tables {
         let objectives: Vec<ObjectiveRow> = std::mem::take(&mut self.objectives).into_values().collect();
         draft.write_rows("objectives", &[], &objectives)?;
 
+        texts::write(packs, &programs, &texts, draft)?;
         let session = context.engine.session(Width::Wide);
-        for (name, file) in [("programs", scratch::PROGRAMS), ("texts", scratch::TEXTS)] {
-            let files: Vec<PathBuf> = packs.iter().map(|pack| pack.join(file)).collect();
-            let Some(first) = files.first() else { continue };
-            let columns = arrow::array::RecordBatchReader::schema(&finch_core::shard::read(first)?);
-            session.bind(Some("scratch"), name, &files, columns, &[])?;
-        }
-        for (name, query, used) in [("programs", PROGRAMS, programs), ("texts", TEXTS, texts)] {
-            let schema = Contract::of(name).schema(&[]);
-            let mut writer = draft.writer(name, &schema)?;
-            let mut last = String::new();
-            session.each(query, &[], |batch| {
-                let ids = batch.column(0).as_string::<i32>();
-                // Scaffolds may label one text with several languages: the lowest label comes first and stays.
-                let keep: BooleanArray = ids
-                    .iter()
-                    .map(|id| {
-                        let id = id.unwrap_or_default();
-                        let new = id != last;
-                        if new {
-                            id.clone_into(&mut last);
-                        }
-                        Some(new && id.parse().is_ok_and(|id: Digest| used.contains(&id)))
-                    })
-                    .collect();
-                let kept = arrow::compute::filter_record_batch(batch, &keep)
-                    .map_err(|source| finch_core::Error::Arrow { table: name.to_owned(), source })?;
-                Ok(writer.write(&conform(name, &schema, &kept)?)?)
-            })?;
-            draft.finish(name, writer)?;
-        }
         for name in ["transitions", "programs"] {
             session.bind(Some("made"), name, &draft.files(name), Contract::of(name).schema(&[]), &[])?;
         }

@@ -1,6 +1,7 @@
 //! Reading the logs of a discovery: what the store remembers by content, and the rest from the files.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -78,20 +79,24 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
 
     let stopped = AtomicBool::new(false);
     let meter = context.progress.meter();
-    let is_known = |key: &Option<Digest>| key.is_some_and(|key| known.logs.contains_key(&key));
-    let left = |(_, file, key): &Listed<'_>| {
-        if is_known(key) { 0 } else { file.bytes }
-    };
-    meter.expect_bytes(files.iter().map(left).sum());
+    // Checkpoints repeat most programs of those before: of equal files one is read.
+    let mut uses = uses(&files);
+    let repeats = repeats(&files);
+    let is_known =
+        |at: usize| repeats.contains(&at) || files[at].2.is_some_and(|key| known.logs.contains_key(&key));
+    let left = |at: usize| if is_known(at) { 0 } else { files[at].1.bytes };
+    meter.expect_bytes((0..files.len()).map(left).sum());
     let mut fresh: Vec<Option<FileLog>> = Vec::with_capacity(files.len());
     let (mut new, mut held) = (Vec::new(), Vec::new());
-    for part in parts(&files, left) {
+    for part in parts(files.len(), left) {
         let folder = context.store.scratch()?;
         let scratch = Scratch::create(folder.path())?;
         let logs: Vec<Option<FileLog>> = part
-            .par_iter()
-            .map(|(_, file, key)| {
-                if is_known(key) || stopped.load(Ordering::Relaxed) {
+            .clone()
+            .into_par_iter()
+            .map(|at| {
+                let (_, file, key) = &files[at];
+                if is_known(at) || stopped.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
                 if context.interrupt.asked().is_some() {
@@ -101,16 +106,18 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
                 let mut log = file.format.read(file, &scratch)?;
                 // A checkpoint's file is one record, in a vector with room for four; all are kept until the last is read.
                 log.records.shrink_to_fit();
-                if let Some(key) = key {
-                    scratch.log(*key, &log)?;
+                if let Some(key) = key.filter(|_| !log.passing) {
+                    scratch.log(key, &log)?;
                 }
                 meter.add(log.records.len() as u64, file.bytes);
                 Ok(Some(log))
             })
             .collect::<Result<_>>()?;
         scratch.finish()?;
-        let read =
-            part.iter().zip(&logs).any(|((_, file, _), log)| log.is_some() && file.format != Format::Foreign);
+        let read = files[part]
+            .iter()
+            .zip(&logs)
+            .any(|((_, file, _), log)| log.is_some() && file.format != Format::Foreign);
         fresh.extend(logs);
         // Without any pack there would be no table of programs.
         if read || (known.packs.is_empty() && new.is_empty()) {
@@ -138,8 +145,16 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
         .collect();
     let (mut quarantined, mut replaced) = (Vec::new(), 0);
     let mut unfound: BTreeMap<String, (u64, String)> = BTreeMap::new();
-    let mut uses = uses(&files);
     let mut known_logs = known.logs;
+    for ((_, file, key), log) in files.iter().zip(&mut fresh) {
+        // What others repeat is handed out to all of them.
+        let is_repeated = |key: &Digest| uses.get(key).is_some_and(|uses| *uses > 1);
+        if let Some(key) = key.filter(|key| file.format.is_program_file() && is_repeated(key))
+            && let Some(log) = log.take()
+        {
+            known_logs.insert(key, log);
+        }
+    }
     for ((unit, file, key), fresh) in files.iter().zip(fresh) {
         let log = match (fresh, key) {
             (Some(log), _) => log,
@@ -148,7 +163,7 @@ pub(super) fn read(discovery: &Discovery, context: &Context<'_>) -> Result<Readi
         };
         replaced += log.replaced;
         for field in log.unfound {
-            unfound.entry(field).or_insert_with(|| (0, file.source.clone())).0 += 1;
+            unfound.entry(field).or_insert_with(|| (0, file.source.to_string())).0 += 1;
         }
         quarantined.extend(log.quarantined);
         if let Some(unit) = unit {
@@ -167,19 +182,28 @@ type Listed<'a> = (Option<usize>, &'a LogFile, Option<Digest>);
 
 /// Parts of the files with about so many bytes to read each: what a part said is remembered when it is read whole, so
 /// that a build that is killed has that much to read again at most.
-fn parts<'f, 'a>(files: &'f [Listed<'a>], left: impl Fn(&Listed<'a>) -> u64) -> Vec<&'f [Listed<'a>]> {
+fn parts(files: usize, left: impl Fn(usize) -> u64) -> Vec<Range<usize>> {
     let (mut parts, mut start, mut bytes) = (Vec::new(), 0, 0);
-    for (at, file) in files.iter().enumerate() {
-        bytes += left(file);
+    for at in 0..files {
+        bytes += left(at);
         if bytes >= PART_BYTES {
-            parts.push(&files[start..=at]);
+            parts.push(start..at + 1);
             (start, bytes) = (at + 1, 0);
         }
     }
-    if start < files.len() || parts.is_empty() {
-        parts.push(&files[start..]);
+    if start < files || parts.is_empty() {
+        parts.push(start..files);
     }
     parts
+}
+
+/// The files whose content stands in one before them. Programs of checkpoints alone: what may be written to while it is
+/// read, such as a database, is read wherever it lies.
+fn repeats(files: &[Listed<'_>]) -> HashSet<usize> {
+    let mut seen = HashSet::new();
+    let programs = files.iter().enumerate().filter(|(_, (_, file, _))| file.format.is_program_file());
+    let keys = programs.filter_map(|(at, (.., key))| Some((at, (*key)?)));
+    keys.filter(|(_, key)| !seen.insert(*key)).map(|(at, _)| at).collect()
 }
 
 /// How many files have each key: a log that lies in two places is two mentions.
@@ -215,29 +239,28 @@ mod tests {
 
     #[test]
     fn parts_are_all_files_in_order_and_bounded() {
-        let file = |bytes: u64| LogFile {
+        let sizes = [PART_BYTES / 2, PART_BYTES / 2, 1, PART_BYTES * 3, 0, 5];
+        assert_eq!(parts(sizes.len(), |at| sizes[at]), [0..2, 2..4, 4..6]);
+        assert_eq!(parts(sizes.len(), |_| 0), vec![0..6; 1], "what is known already is no reason for a part");
+        assert_eq!(parts(0, |_| 1), vec![0..0; 1], "one part always, for its tables");
+    }
+
+    #[test]
+    fn of_equal_files_the_first_is_read() {
+        let file = LogFile {
             path: PathBuf::new(),
-            source: String::new(),
+            source: "".into(),
             in_unit: String::new(),
-            format: Format::Foreign,
-            bytes,
+            format: Format::OpenEvolveProgram,
+            bytes: 1,
             digest: None,
             mapping: None,
             settled: None,
             parts: Vec::new(),
         };
-        let sizes = [PART_BYTES / 2, PART_BYTES / 2, 1, PART_BYTES * 3, 0, 5];
-        let logs: Vec<LogFile> = sizes.iter().map(|&bytes| file(bytes)).collect();
-        let files: Vec<Listed<'_>> = logs.iter().map(|file| (None, file, None)).collect();
-        let cut = |left: &dyn Fn(&Listed<'_>) -> u64| -> Vec<Vec<u64>> {
-            parts(&files, left)
-                .iter()
-                .map(|part| part.iter().map(|(_, file, _)| file.bytes).collect())
-                .collect()
-        };
-        let by_size = cut(&|(_, file, _)| file.bytes);
-        assert_eq!(by_size, [&sizes[..2], &sizes[2..4], &sizes[4..]]);
-        assert_eq!(cut(&|_| 0), [&sizes[..]], "what is known already is no reason for a part");
-        assert_eq!(parts(&[], |_| 1).len(), 1, "one part always, for its tables");
+        let key = |text: &str| Some(Digest::of_bytes(text.as_bytes()));
+        let keys = [key("a"), None, key("b"), key("a"), None, key("a")];
+        let files: Vec<Listed<'_>> = keys.iter().map(|key| (None, &file, *key)).collect();
+        assert_eq!(repeats(&files), HashSet::from([3, 5]), "and one that cannot be hashed each time");
     }
 }

@@ -9,12 +9,11 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use arrow::array::AsArray;
 use finch_core::Digest;
-use finch_core::shard::read;
 
 use crate::error::{Error, Result};
-use crate::ingest::scratch;
+use crate::ingest::scratch::pile::Blocks;
+use crate::ingest::scratch::{PROGRAMS, TEXTS};
 
 /// Texts in a file that is nowhere else.
 pub(super) struct Shelf {
@@ -32,33 +31,18 @@ impl Shelf {
         let mut shelf = Self { file, path, places: HashMap::new() };
         let mut out = BufWriter::with_capacity(1 << 20, &shelf.file);
         let mut end = 0;
-        for (pack, table, column) in
-            packs.iter().flat_map(|pack| [(pack, scratch::PROGRAMS, "code"), (pack, scratch::TEXTS, "text")])
-        {
+        for pile in packs.iter().flat_map(|pack| [pack.join(PROGRAMS), pack.join(TEXTS)]) {
             if shelf.places.len() == wanted.len() {
                 break;
             }
-            let from = pack.join(table);
-            for batch in read(&from)? {
-                let error = |source| finch_core::Error::Arrow { table: from.display().to_string(), source };
-                let batch = batch.map_err(error)?;
-                let Some(texts) =
-                    batch.column_by_name(column).and_then(|column| column.as_string_opt::<i32>())
-                else {
-                    continue;
-                };
-                let ids = batch.column(0).as_string::<i32>();
-                for (id, text) in ids.iter().zip(texts) {
-                    let (Some(id), Some(text)) = (id.and_then(|id| id.parse::<Digest>().ok()), text) else {
-                        continue;
-                    };
-                    if wanted.contains(&id) && !shelf.places.contains_key(&id) {
-                        out.write_all(text.as_bytes()).map_err(Error::io("write", &shelf.path))?;
-                        shelf.places.insert(id, (end, text.len()));
-                        end += text.len() as u64;
-                    }
+            Blocks::open(&pile)?.each(|row| {
+                if wanted.contains(&row.id) && !shelf.places.contains_key(&row.id) {
+                    out.write_all(row.text.as_bytes()).map_err(Error::io("write", &shelf.path))?;
+                    shelf.places.insert(row.id, (end, row.text.len()));
+                    end += row.text.len() as u64;
                 }
-            }
+                Ok(())
+            })?;
         }
         out.flush().map_err(Error::io("write", &shelf.path))?;
         drop(out);
