@@ -419,6 +419,7 @@ mod tests {
         check(r#"{"sample_order": 1, "function": "", "score": 1}"#, Some((Format::Mapped, "llmsr")));
         check(r#"{"nodes": [], "node2parent": {}}"#, Some((Format::Mapped, "aide")));
         check(r#"{"step": 1, "states": [], "puct_n": {}}"#, Some((Format::Mapped, "tttdiscover")));
+        check(r#"{"epoch": 1, "evaluated": [{}]}"#, Some((Format::Mapped, "nanodiscover")));
     }
 
     #[test]

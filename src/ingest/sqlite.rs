@@ -15,7 +15,7 @@ use rusqlite::{Connection, Row, config::DbConfig};
 use serde_json::{Map, Value};
 
 use super::mapping::float;
-use super::record::{FileLog, Quarantined, changed};
+use super::record::{FileLog, Quarantined};
 use super::{LogFile, Scratch};
 use crate::code::Code;
 use crate::error::{Error, Result};
@@ -83,12 +83,20 @@ impl<'a> Database<'a> {
     ) -> Result<()> {
         let folder = tempfile::tempdir_in(scratch.folder())
             .map_err(Error::io("create a folder in", scratch.folder()))?;
-        if let Err(error) = self.copy(folder.path())? {
-            if self.digest.is_some() {
-                return Err(Error::io("read", self.path)(error));
+        match self.copy(folder.path())? {
+            Ok(true) => {}
+            Ok(false) => {
+                let reason =
+                    format!("the database is being written to: {TRIES} copies were not what was hashed");
+                log.quarantined.push(self.quarantine(Code::SourceChanged, reason));
+                log.passing = true;
+                return Ok(());
             }
-            log.quarantined.push(self.quarantine(Code::UnreadableFile, error.to_string()));
-            return Ok(());
+            Err(error) if self.digest.is_some() => return Err(Error::io("read", self.path)(error)),
+            Err(error) => {
+                log.quarantined.push(self.quarantine(Code::UnreadableFile, error.to_string()));
+                return Ok(());
+            }
         }
         let query = Query { table, required, unwanted };
         match self.read(folder.path(), &query, log, take)? {
@@ -98,9 +106,9 @@ impl<'a> Database<'a> {
         Ok(())
     }
 
-    /// Copies the database and its log, until both are what was hashed. The inner error is about the source; a disk of
-    /// ours that is full is no damage to a log.
-    fn copy(&self, folder: &Path) -> Result<std::io::Result<()>> {
+    /// Copies the database and its log, until both are what was hashed; false when they never are. The inner error is
+    /// about the source; a disk of ours that is full is no damage to a log.
+    fn copy(&self, folder: &Path) -> Result<std::io::Result<bool>> {
         for attempt in 1..=TRIES {
             let main = copy_file(self.path, &folder.join("db"))?;
             let log = match self.log {
@@ -113,13 +121,13 @@ impl<'a> Database<'a> {
             };
             let as_hashed = |now: Option<Digest>, then: Option<Digest>| then.is_none() || now == then;
             if as_hashed(main, self.digest) && as_hashed(log, self.log.and_then(|(_, digest)| digest)) {
-                return Ok(Ok(()));
+                return Ok(Ok(true));
             }
             if attempt < TRIES {
                 std::thread::sleep(BETWEEN_TRIES);
             }
         }
-        Err(changed(self.file))
+        Ok(Ok(false))
     }
 
     fn read(
@@ -236,5 +244,46 @@ fn copy_file(from: &Path, to: &Path) -> Result<std::io::Result<Option<Digest>>> 
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Ok(Err(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::Format;
+
+    #[test]
+    fn a_database_that_is_being_written_to_is_kept_out_and_not_remembered() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("programs.sqlite");
+        let database = Connection::open(&path).expect("a database");
+        database
+            .execute_batch("CREATE TABLE programs (id); INSERT INTO programs VALUES ('a')")
+            .expect("a row");
+        let scratch = Scratch::create(folder.path()).expect("scratch");
+        let mut file = LogFile {
+            source: "programs.sqlite".into(),
+            in_unit: String::new(),
+            format: Format::Mapped,
+            bytes: 0,
+            digest: Some(Digest::of_bytes(&std::fs::read(&path).expect("bytes"))),
+            mapping: None,
+            settled: None,
+            parts: Vec::new(),
+            path,
+        };
+        let read = |file: &LogFile| {
+            let (mut log, mut rows) = (FileLog::default(), 0);
+            let take: Take<'_> = &mut |_, _, _| {
+                rows += 1;
+                Ok(())
+            };
+            Database::of(file).rows("programs", &["id"], |_| false, &scratch, &mut log, take).expect("read");
+            (rows, log.quarantined.first().map(|bad| bad.code), log.passing)
+        };
+        assert_eq!(read(&file), (1, None, false));
+        // As if a writer had been there since it was hashed, and were still.
+        file.digest = Some(Digest::of_bytes(b"another moment"));
+        assert_eq!(read(&file), (0, Some(Code::SourceChanged), true));
     }
 }

@@ -221,9 +221,17 @@ pub(super) fn run_folder(
             above(path, 3, root).unwrap_or(own)
         }
         Format::FunsearchPickle => beside(path, &["backups"], root),
+        // nanodiscover: <run>/epoch<n>/evaluation.json
+        Format::Mapped if path.parent().is_some_and(is_epoch) => above(path, 2, root).unwrap_or(own),
         Format::Mapped => beside(path, &["samples", "population"], root),
         _ => own,
     }
+}
+
+/// Whether a folder is called `epoch` and a number.
+fn is_epoch(folder: &Path) -> bool {
+    let number = name(folder).strip_prefix("epoch").unwrap_or("");
+    !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// A file's folder, or the one above when it has one of these names.

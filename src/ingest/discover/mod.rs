@@ -35,7 +35,7 @@ pub struct LogFile {
     /// Where it lies: the file, or the folder.
     pub path: PathBuf,
     /// Its path relative to the source entry, `/`-joined.
-    pub source: String,
+    pub source: Arc<str>,
     /// Its path relative to the unit.
     pub in_unit: String,
     /// What it is.
@@ -60,7 +60,7 @@ pub struct Part {
     /// Its path inside the log's folder, `/`-joined.
     pub within: String,
     /// Its path relative to the source entry, `/`-joined.
-    pub source: String,
+    pub source: Arc<str>,
     /// Size in bytes.
     pub bytes: u64,
     /// Digest of its content; `None` when it cannot be read.
@@ -71,7 +71,7 @@ pub struct Part {
 
 impl LogFile {
     /// The path of one of its files, relative to the source entry.
-    pub fn source_of(&self, part: u32) -> String {
+    pub fn source_of(&self, part: u32) -> Arc<str> {
         self.parts.get(part as usize).map_or(&self.source, |part| &part.source).clone()
     }
 

@@ -190,7 +190,7 @@ impl Tree {
             .collect();
         let units: Vec<Unit> = groups
             .units
-            .into_iter()
+            .into_par_iter()
             .map(|((folder, scaffold), logs)| unit(&folder, scaffold, logs, &root, entry, stats))
             .collect::<Result<_>>()?;
         found.foreign.extend(foreign);
@@ -297,7 +297,7 @@ fn of_file(
     stats: &Stats,
 ) -> LogFile {
     let mut log = LogFile {
-        source: root.source(&file.path),
+        source: root.source(&file.path).into(),
         in_unit: relative(&file.path, unit),
         format,
         mapping,
@@ -314,7 +314,7 @@ fn of_file(
         let known = Seen::new(beside, sqlite::log_of(&file.real), None, stats);
         let part = |file: &Seen, digest| Part {
             within: relative(&file.path, unit),
-            source: root.source(&file.path),
+            source: root.source(&file.path).into(),
             bytes: file.bytes(),
             digest,
             settled: file.settled(),
@@ -342,7 +342,7 @@ fn of_folder(group: Group, root: &Root, unit: &Path, stats: &Stats) -> LogFile {
         .into_par_iter()
         .map(|file| Part {
             within: relative(&file.path, &group.path),
-            source: root.source(&file.path),
+            source: root.source(&file.path).into(),
             bytes: file.bytes(),
             digest: file.hash(stats),
             settled: file.settled(),
@@ -351,7 +351,7 @@ fn of_folder(group: Group, root: &Root, unit: &Path, stats: &Stats) -> LogFile {
         .collect();
     parts.sort_by(|a, b| a.within.cmp(&b.within));
     LogFile {
-        source: root.source(&group.path),
+        source: root.source(&group.path).into(),
         in_unit: relative(&group.path, unit),
         format: group.format,
         mapping: None,

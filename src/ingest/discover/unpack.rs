@@ -93,7 +93,7 @@ pub(super) fn open(
 
 fn opened(home: &Path, report: Report, source: &str) -> Opened {
     let mut refused = report.refused;
-    refused.iter_mut().for_each(|bad| source.clone_into(&mut bad.source));
+    refused.iter_mut().for_each(|bad| bad.source = source.into());
     Opened { folder: home.join(FILES), refused }
 }
 
@@ -158,7 +158,7 @@ fn entry(
         excerpt: String::new(),
         raw: Vec::new(),
         part: 0,
-        source: String::new(),
+        source: "".into(),
         offset,
     }
 }

@@ -163,6 +163,7 @@ pub fn built_in() -> &'static [Arc<Mapping>] {
             ("llmsr.toml", include_str!("../../../mappings/llmsr.toml")),
             ("aide.toml", include_str!("../../../mappings/aide.toml")),
             ("tttdiscover.toml", include_str!("../../../mappings/tttdiscover.toml")),
+            ("nanodiscover.toml", include_str!("../../../mappings/nanodiscover.toml")),
         ];
         let read = texts.map(|(name, text)| Mapping::parse(Path::new(name), text));
         read.into_iter().filter_map(Result::ok).map(Arc::new).collect()

@@ -16,7 +16,7 @@ fn read(mapping: Mapping, name: &str, text: &str) -> FileLog {
     let scratch = Scratch::create(folder.path()).expect("scratch");
     let file = LogFile {
         path,
-        source: name.to_owned(),
+        source: name.into(),
         in_unit: name.to_owned(),
         format: Format::Mapped,
         mapping: Some(Arc::new(mapping)),
@@ -35,7 +35,7 @@ fn mapping(text: &str) -> Mapping {
 #[test]
 fn the_mappings_that_are_built_in_can_be_read() {
     let words: Vec<&str> = built_in().iter().map(|mapping| mapping.scaffold).collect();
-    assert_eq!(words, ["finch", "llm4ad", "llmsr", "aide", "tttdiscover"]);
+    assert_eq!(words, ["finch", "llm4ad", "llmsr", "aide", "tttdiscover", "nanodiscover"]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! Which record is best depends on what the records say, never on where they lie.
 
+use std::sync::Arc;
+
 use finch_core::Digest;
 
 use crate::ingest::record::Record;
@@ -17,7 +19,7 @@ pub(super) fn parents(group: &[(usize, bool, Box<Record>)]) -> Vec<(usize, Strin
 }
 
 pub(super) type Rank =
-    (bool, bool, bool, bool, bool, bool, bool, std::cmp::Reverse<Option<i64>>, Option<Digest>, String, u64);
+    (bool, bool, bool, bool, bool, bool, bool, std::cmp::Reverse<Option<i64>>, Option<Digest>, Arc<str>, u64);
 
 /// The order of a candidate's records, best first. The path comes last and only among equal contents.
 pub(super) fn rank(record: &Record, copy: bool) -> Rank {

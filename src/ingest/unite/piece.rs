@@ -1,6 +1,6 @@
 //! A piece: candidates that are linked by parenthood. With a root it is a run; without one it is part of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use finch_core::Kind;
 
@@ -64,8 +64,8 @@ impl Piece {
     }
 
     pub(super) fn into_run(self) -> Run {
-        let described: Vec<&str> =
-            self.drafts.iter().map(|d| d.candidate.merged.native_id.as_str()).collect();
+        let described: HashSet<&str> =
+            self.drafts.iter().map(|draft| draft.candidate.merged.native_id.as_str()).collect();
         let root = match (&self.root, &self.top) {
             (Some((_, root)), _) | (None, Some(root)) => root.clone(),
             // Evicted: the lowest of the named ancestors, which is content and not chance.
@@ -73,7 +73,7 @@ impl Piece {
                 .drafts
                 .iter()
                 .flat_map(|draft| &draft.candidate.parents)
-                .filter(|parent| !described.contains(&parent.as_str()))
+                .filter(|parent| !described.contains(parent.as_str()))
                 .min()
                 .cloned()
                 .unwrap_or_else(|| self.first_id().to_owned()),
