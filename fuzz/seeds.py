@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the seeds of the fuzz targets: small files of every form that finch reads, made here and nowhere else.
 
-The seeds are committed, so this runs only to change them. Parquet needs the package pyarrow, and zstd its program; seeds
+The seeds are committed, so this runs only to change them. Parquet needs the package pyarrow, HDF5 the package h5py, and zstd its program; seeds
 of what is missing stay as they are. Names of files: what makes the seed special. A file that
 begins with `crash_` is the input of a mistake that was found, and is not written here.
 """
@@ -303,6 +303,30 @@ try:
     put("finch_parquet", "kinds", sink.getvalue())
 except ImportError:
     print("no pyarrow: the seeds of finch_parquet stay as they are")
+
+try:
+    import h5py
+
+    def hdf5(name, steps, group="traces", **options):
+        with tempfile.TemporaryDirectory() as place:
+            path = os.path.join(place, "trace")
+            with h5py.File(path, "w", **options) as file:
+                traces = file.create_group(group)
+                file.create_group("metadata").attrs["total_traces"] = len(steps)
+                for number, fields in enumerate(steps):
+                    one = traces.create_group(f"trace_{number:06d}")
+                    for key, value in fields.items():
+                        one.attrs[key] = json.dumps(value) if isinstance(value, dict) else value
+            with open(path, "rb") as file:
+                put("openevolve_hdf5", name, file.read())
+
+    child = {**step, "iteration": 2, "parent_id": "p1", "child_id": "p2", "child_metrics": {"combined_score": float("nan")}}
+    hdf5("steps", [step, child])
+    hdf5("newest", [step, {**bare, "child_id": 3, "generation": True, "timestamp": float("inf")}], libver="latest")
+    hdf5("many", [{"child_id": f"p{number}", "child_metrics": {}} for number in range(20)])
+    hdf5("elsewhere", [step], group="other")
+except ImportError:
+    print("no h5py: the seeds of openevolve_hdf5 stay as they are")
 
 # --- texts ------------------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("openevolve_program", openevolve_program),
     ("openevolve_trace", openevolve_trace),
+    ("openevolve_hdf5", openevolve_hdf5),
     ("openevolve_bulk", openevolve_bulk),
     ("openevolve_console", openevolve_console),
     ("skydiscover", skydiscover),
@@ -187,7 +188,7 @@ fn check_log(log: &FileLog, file: &LogFile, most: Most) {
             "{what} is in part {part} of {}",
             file.parts.len()
         );
-        assert_eq!(source, file.source_of(part), "{what} of part {part} is said to be elsewhere");
+        assert_eq!(*source, *file.source_of(part), "{what} of part {part} is said to be elsewhere");
     };
     for record in &log.records {
         place(record.part, &record.source, "a record");
@@ -256,7 +257,7 @@ impl Magnitude for usize {
 fn log_file(path: PathBuf, name: &str, format: Format, data: &[u8]) -> LogFile {
     LogFile {
         path,
-        source: name.to_owned(),
+        source: name.into(),
         in_unit: name.to_owned(),
         format,
         mapping: None,
@@ -328,7 +329,7 @@ fn folder_of(format: Format, files: &BTreeMap<&str, &[u8]>, data: &[u8]) {
             .map(|(within, bytes)| Part {
                 path: bench.write(&format!("run/{within}"), bytes),
                 within: (*within).to_owned(),
-                source: format!("run/{within}"),
+                source: format!("run/{within}").into(),
                 bytes: bytes.len() as u64,
                 digest: Some(Digest::of_bytes(bytes)),
                 settled: None,
@@ -350,6 +351,16 @@ pub fn openevolve_trace(data: &[u8]) {
     let document = data.windows(8).any(|window| window == b"\"traces\"");
     let name = if document { "evolution_trace.json" } else { "evolution_trace.jsonl" };
     one(name, Format::OpenEvolveTrace, data, 6);
+}
+
+/// OpenEvolve: a trace in HDF5.
+pub fn openevolve_hdf5(data: &[u8]) {
+    const NAME: &str = "evolution_trace.hdf5";
+    on_bench(|bench| {
+        let path = bench.write(NAME, data);
+        // Steps may share a text, which stands in the file once.
+        read_checked(&log_file(path, NAME, Format::OpenEvolveHdf5, data), bench, Most::Anything);
+    });
 }
 
 /// OpenEvolve and ThetaEvolve: programs in bulk.

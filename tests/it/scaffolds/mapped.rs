@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{INGEST, candidates, edges, ingested, of_run, quarantined};
 use crate::project::{Project, uuid};
@@ -102,6 +102,40 @@ fn scaffolds_that_are_mappings_are_recognised() {
         [json!({"native_id": "1"})],
         "of two records of one program the one with a score counts"
     );
+}
+
+/// A rollout of nanodiscover: the state it started from, and the one it made, if any.
+fn rollout(from: &str, to: Option<(&str, u64)>, before: &str, code: &str, score: Option<f64>) -> Value {
+    let state = |id: &str, epoch: i64, code: &str| json!({"id": id, "epoch": epoch, "value": 1.0, "task_payload": {"construction": [], "code": code}});
+    json!({"seed_state": state(from, 0, &format!("```python\n{before}\n```")), "prompt_text": "improve", "parsed_code": code,
+        "response_text": format!("Better:\n```python\n{code}\n```"), "correctness": f64::from(u8::from(to.is_some())),
+        "reward": 1.0, "raw_score": score, "msg": if to.is_some() { "ok" } else { "timeout after 530s" }, "stdout": "out",
+        "eval_wall_time_s": 2.5, "next_state": to.map(|(id, epoch)| state(id, epoch as i64, code))})
+}
+
+#[test]
+fn epochs_of_nanodiscover_are_one_run_and_failed_rollouts_are_in_it() {
+    let first = json!({"epoch": 0, "evaluated": [rollout("s0", Some(("s1", 0)), "a = 0", "a = 1", Some(0.5)),
+        rollout("s0", None, "a = 0", "a = 9", None)]});
+    let second =
+        json!({"epoch": 1, "evaluated": [rollout("s1", Some(("s2", 1)), "a = 1", "a = 2", Some(0.25))]});
+    let project = ingested(&[
+        ("mine/epoch000/evaluation.json", first.to_string().as_bytes()),
+        ("mine/epoch001/evaluation.json", second.to_string().as_bytes()),
+    ]);
+    let runs = project.rows("SELECT scaffold, score_key, direction, source FROM runs");
+    assert_eq!(
+        runs,
+        [json!({"scaffold": "nanodiscover", "score_key": "raw_score", "direction": null, "source": "mine"})]
+    );
+    let steps =
+        project.rows("SELECT replay, child_score, child_failure FROM transitions ORDER BY child_score");
+    let said: Vec<String> = steps
+        .iter()
+        .map(|row| format!("{} {} {}", row["replay"], row["child_score"], row["child_failure"]))
+        .collect();
+    assert_eq!(said, [r#""exact" 0.25 null"#, r#""exact" 0.5 null"#, r#""exact" null "timeout""#]);
+    assert!(edges(&project).contains(&"s1 -> s2".to_owned()));
 }
 
 const MAPPING: &str = r#"

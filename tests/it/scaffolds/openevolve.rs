@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{candidates, edges, ingested, ingested_with, of_run, quarantined};
-use crate::project::uuid;
+use crate::project::{repository, uuid};
 
 fn program(id: &str, parent: Option<&str>, score: f64, code: &str) -> Value {
     json!({"id": id, "code": code, "language": "python", "parent_id": parent, "generation": 1, "timestamp": 1e9,
@@ -120,6 +120,90 @@ fn answers_are_replayed_and_operators_come_from_them() {
     let count =
         |reason: &str| project.value(&format!("SELECT records FROM meta.counts WHERE reason = '{reason}'"));
     assert_eq!((count("no_op"), count("marker_like")), (json!(1), json!(1)));
+}
+
+/// What h5py wrote.
+fn hdf5(name: &str) -> Vec<u8> {
+    std::fs::read(repository().join("fuzz/seeds/openevolve_hdf5").join(name)).expect("a seed")
+}
+
+#[test]
+fn a_trace_in_hdf5_is_the_one_in_lines() {
+    let program = "# EVOLVE-BLOCK-START\ndef f(x):\n    return x\n# EVOLVE-BLOCK-END\n";
+    for name in ["steps", "newest"] {
+        let project = ingested(&[("run/evolution_trace.hdf5", &hdf5(name))]);
+        assert_eq!(quarantined(&project), [""; 0], "{name}");
+        let of_first = "SELECT * FROM transitions WHERE iteration = 1 ORDER BY replay";
+        let first = &project.rows(of_first)[0];
+        assert_eq!(
+            (&first["replay"], &first["parent_score"], &first["child_score"]),
+            (&json!("exact"), &json!(0.1), &json!(0.2)),
+            "{name}: dicts are JSON, and numbers are numbers"
+        );
+        let parent = project
+            .value("SELECT code FROM programs JOIN candidates USING (program_id) WHERE native_id = 'p0'");
+        assert_eq!(parent, json!(program), "{name}");
+        let said = project.rows(
+            "SELECT c.native_id, u.text FROM transitions t JOIN candidates c ON c.candidate_id = t.child_candidate \
+             JOIN texts u ON u.text_id = t.user_prompt_id ORDER BY c.native_id",
+        );
+        assert!(
+            said.iter().all(|row| row["text"].as_str().is_some_and(|text| text.contains("# Current"))),
+            "{name}"
+        );
+    }
+    // Not a number is no score, and no failure to read.
+    let project = ingested(&[("run/evolution_trace.hdf5", &hdf5("steps"))]);
+    assert_eq!(candidates(&project)[2], "p2 null no_score");
+}
+
+#[test]
+fn an_hdf5_file_that_is_damaged_or_another_is_put_into_quarantine() {
+    let whole = hdf5("steps");
+    for (name, bytes) in
+        [("cut", &whole[..whole.len() / 2]), ("head", &whole[..100]), ("other", &hdf5("elsewhere"))]
+    {
+        let trace = step(1, DIFF, Some("a = 1\nb = 3\n")).to_string();
+        let project = ingested(&[
+            ("run/evolution_trace.hdf5", bytes),
+            ("other/evolution_trace.jsonl", trace.as_bytes()),
+        ]);
+        assert!(quarantined(&project).contains(&"F0314".to_owned()), "{name}: {:?}", quarantined(&project));
+    }
+}
+
+#[test]
+fn thousands_of_bad_steps_are_told_one_by_one_and_a_torn_end_before_them_does_no_harm() {
+    let good = step(1, DIFF, Some("a = 1\nb = 3\n"));
+    // A document: places are ordinals, and no two are neighbours.
+    let steps: Vec<Value> =
+        std::iter::once(good.clone()).chain((0..1500).map(|n| json!({"child_id": n}))).collect();
+    let project = ingested_with(
+        "max_quarantined = 1.0",
+        &[("run/evolution_trace.json", json!({"traces": steps}).to_string().as_bytes())],
+    );
+    assert_eq!(quarantined(&project), vec!["F0314"; 1500]);
+    // Lines, compressed and cut: the end is known to be torn while lines before it still wait to be read.
+    let mut lines = format!("{good}\n");
+    (0..1500).for_each(|n| lines.push_str(&format!("{{\"iteration\":{n}, {{\"iteration\":{n}, \"x\n")));
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    packed.write_all(lines.as_bytes()).expect("in memory");
+    let packed = packed.finish().expect("in memory");
+    let project = ingested_with(
+        "max_quarantined = 1.0",
+        &[("run/evolution_trace.jsonl.gz", &packed[..packed.len() - 40])],
+    );
+    assert_eq!(project.value("SELECT count(*) FROM quarantine WHERE bytes < 0"), json!(0));
+    assert!(quarantined(&project).len() > 2900);
+    assert_eq!(candidates(&project).len(), 2);
+}
+
+#[test]
+fn an_answer_without_an_edit_that_looks_like_one_is_counted() {
+    let text = step(1, "I would put `<<<<<<< SEARCH` before it.", Some("a = 1\nb = 3\n")).to_string();
+    let project = ingested(&[("run/evolution_trace.jsonl", text.as_bytes())]);
+    assert_eq!(project.value("SELECT replay FROM transitions"), json!("none"));
+    assert_eq!(project.value("SELECT records FROM meta.counts WHERE reason = 'marker_like'"), json!(1));
 }
 
 #[test]
