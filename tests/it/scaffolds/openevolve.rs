@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{candidates, edges, ingested, ingested_with, of_run, quarantined};
-use crate::project::{repository, uuid};
+use crate::project::{Project, digests, repository, uuid};
 
 fn program(id: &str, parent: Option<&str>, score: f64, code: &str) -> Value {
     json!({"id": id, "code": code, "language": "python", "parent_id": parent, "generation": 1, "timestamp": 1e9,
@@ -170,6 +170,29 @@ fn an_hdf5_file_that_is_damaged_or_another_is_put_into_quarantine() {
         ]);
         assert!(quarantined(&project).contains(&"F0314".to_owned()), "{name}: {:?}", quarantined(&project));
     }
+}
+
+#[test]
+fn a_long_trace_gives_the_same_rows_for_every_number_of_threads() {
+    // Six megabytes, so that lines are parsed in several pieces, with broken ones among them.
+    let mut lines = String::new();
+    for n in 1..=60 {
+        let mut one = step(n, DIFF, Some(&format!("a = 1\nb = {n}\n")));
+        one["prompt"]["system"] = json!(format!("{n} ").repeat(40_000));
+        lines.push_str(&format!("{one}\n"));
+        if n % 7 == 0 {
+            lines.push_str("{\"iteration\": broken\n");
+        }
+    }
+    let project = Project::new(super::INGEST);
+    project.write("logs/run/evolution_trace.jsonl", lines.as_bytes());
+    let of = |threads: &str| {
+        project.finch(&["run", "spec.toml", "--store", threads, "--threads", threads]).ok();
+        digests(&project.path(threads))
+    };
+    let alone = of("1");
+    assert_eq!(alone, of("2"));
+    assert_eq!(alone, of("5"));
 }
 
 #[test]
