@@ -4,6 +4,7 @@
 //! from. `ARCHITECTURE.md` draws the map. The library serves the `finch` program; `finch-core` is what other
 //! programs link to read what it wrote.
 
+pub mod bare;
 pub mod catalog;
 pub mod check;
 pub mod cli;
@@ -16,10 +17,13 @@ pub mod graph;
 pub mod history;
 pub mod ingest;
 pub mod interrupt;
+pub mod near;
 pub mod plan;
 pub mod progress;
 pub mod references;
 pub mod remote;
+pub mod rules;
+pub mod shelf;
 pub mod spec;
 pub mod sql;
 pub mod stage;

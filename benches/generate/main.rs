@@ -7,6 +7,7 @@
 //! used to judge a training: no line means anything.
 
 mod layout;
+mod programs;
 mod search;
 mod text;
 
@@ -29,11 +30,14 @@ struct Arguments {
     /// A folder that does not exist, or is empty
     out: PathBuf,
     /// Bytes of logs, such as 5GiB
-    #[arg(long, value_parser = finch::spec::parse_bytes, required_unless_present = "files", conflicts_with = "files")]
+    #[arg(long, value_parser = finch::spec::parse_bytes, required_unless_present_any = ["files", "programs"], conflicts_with = "files")]
     bytes: Option<u64>,
     /// Program files, of checkpoints
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     files: Option<u64>,
+    /// No logs but so many programs of 4 kB, most of them almost the same as another one, in `programs.parquet`
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["files", "bytes"])]
+    programs: Option<u64>,
     /// Searches; the size is divided among them
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
@@ -90,6 +94,10 @@ fn generate(arguments: &Arguments, limit: Limit) -> io::Result<String> {
     fs::create_dir_all(out)?;
     if fs::read_dir(out)?.next().is_some() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the folder is not empty"));
+    }
+    if let Some(count) = arguments.programs {
+        let bytes = programs::write(out, count, arguments.seed, arguments.scale)?;
+        return Ok(format!("{count} programs, {:.1} MB\n", bytes as f64 / 1e6));
     }
     let (mut written, mut steps) = (Written::default(), 0);
     let tasks = (arguments.runs / RUNS_OF_A_TASK).max(2).min(arguments.runs);

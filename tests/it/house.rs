@@ -72,7 +72,10 @@ fn only_the_folder_torch_names_libtorch() {
         let word = |at: usize| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
         let named = text.match_indices("tch::").any(|(at, _)| word(at));
         assert!(inside || this || !named, "{} names libtorch", path.display());
-        assert!(inside || this || !text.contains("allow(unsafe_code)"), "{} is unsafe", path.display());
+        // One call of a function that the compiler makes vectors of.
+        let vectors = path.ends_with("src/near/sketch.rs") && text.matches("unsafe {").count() == 1;
+        let safe = inside || this || vectors || !text.contains("allow(unsafe_code)");
+        assert!(safe, "{} is unsafe", path.display());
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use finch_core::{Digest, answer};
 use rayon::prelude::*;
 
-use super::shelf::Shelf;
+use super::shelf::Wanted;
 use crate::error::Result;
 use crate::ingest::record::{Record, Replayed};
 use crate::ingest::replayed;
@@ -69,7 +69,7 @@ fn replay(runs: &mut [Run], packs: &[PathBuf], context: &Context<'_>) -> Result<
     }
     let wanted = steps.iter().flat_map(|step| [Some(step.parent), step.reasoning, Some(step.response)]);
     let folder = context.store.scratch()?;
-    let shelf = Shelf::of(packs, &wanted.flatten().collect(), folder.path())?;
+    let shelf = Wanted::of(packs, &wanted.flatten().collect(), folder.path())?;
     let seen: Vec<Option<(Replayed, Record)>> = steps
         .par_iter()
         .map(|step| {
@@ -146,7 +146,7 @@ fn infer_parents(runs: &mut [Run], packs: &[PathBuf], context: &Context<'_>) -> 
         return Ok(());
     }
     let folder = context.store.scratch()?;
-    let shelf = Shelf::of(packs, &programs, folder.path())?;
+    let shelf = Wanted::of(packs, &programs, folder.path())?;
     let items: HashMap<Digest, HashSet<u64>> = programs
         .par_iter()
         .map(|&id| Ok((id, shelf.get(id)?.map(|text| shingles(&text)).unwrap_or_default())))
