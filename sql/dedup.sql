@@ -1,7 +1,7 @@
 -- Equal transitions of one task: same parent program, same child program, same response. The best stays:
 -- valid first, then the better score, then the earliest iteration, then the lowest program and id.
--- $raw is 1 when programs are compared as logged, 0 when in canonical form. An evicted parent has no program;
--- its candidate stands for it, so that such steps are equal only within a run.
+-- Programs are compared by {parent_key} and {child_key}. An evicted parent has no program; its candidate stands for it,
+-- so that such steps are equal only within a run.
 -- Of each transition the one that stands for it, itself when it stays. Only keys are sorted, and no window looks
 -- ahead: one over whole partitions, such as a count, would hold all rows of the table at once.
 WITH keyed AS (
@@ -12,10 +12,11 @@ WITH keyed AS (
     t.child_valid,
     t.iteration,
     t.child_program,
-    coalesce(CASE WHEN $raw = 1 THEN t.parent_raw_blake3 ELSE t.parent_program END, t.parent_candidate) AS parent_key,
-    CASE WHEN $raw = 1 THEN t.child_raw_blake3 ELSE t.child_program END AS child_key,
+    coalesce({parent_key}, t.parent_candidate) AS parent_key,
+    {child_key} AS child_key,
     CASE t.direction WHEN 'maximize' THEN t.child_score WHEN 'minimize' THEN -t.child_score END AS goodness
   FROM input.transitions t
+  {keys}
 ),
 placed AS (
   SELECT

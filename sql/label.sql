@@ -1,33 +1,5 @@
--- Outcome of each transition: the first rule that matches wins (the design's table, section 2). Scores are
--- compared only between valid programs; equal means |d| <= max($absolute, $relative * max(|p|, |c|)).
-WITH signed AS (
-  SELECT
-    t.*,
-    CASE
-      WHEN NOT coalesce(t.parent_valid, FALSE) OR NOT t.child_valid THEN NULL
-      WHEN t.direction = 'maximize' THEN t.child_score - t.parent_score
-      WHEN t.direction = 'minimize' THEN t.parent_score - t.child_score
-    END AS delta,
-    greatest($absolute, $relative * greatest(abs(t.parent_score), abs(t.child_score))) AS tolerance
-  FROM input.transitions t
-),
-judged AS (
-  SELECT
-    s.*,
-    CASE
-      WHEN s.parent_valid IS NULL OR coalesce(s.parent_failure, '') = 'no_score' THEN 'systematic_error'
-      WHEN coalesce(s.parent_failure, '') IN ('timeout', 'infrastructure') THEN 'systematic_error'
-      WHEN coalesce(s.child_failure, '') IN ('timeout', 'infrastructure') THEN 'systematic_error'
-      WHEN NOT s.parent_valid AND NOT s.child_valid THEN 'unrecoverable'
-      WHEN s.parent_valid AND NOT s.child_valid THEN 'breakage'
-      WHEN NOT s.parent_valid AND s.child_valid THEN 'self_repair'
-      WHEN s.delta IS NULL THEN NULL
-      WHEN abs(s.delta) <= s.tolerance THEN 'unchanged'
-      WHEN s.delta > 0 THEN 'improvement'
-      ELSE 'regression'
-    END AS outcome
-  FROM signed s
-)
+-- What each step did to the score: its outcome (outcome.sql), what follows from that, and whether a score is better than
+-- the best that is possible, so that somebody should look at the evaluator.
 SELECT
   j.*,
   CASE WHEN abs(j.parent_score) < 1e-12 THEN NULL ELSE j.delta / abs(j.parent_score) END AS relative_delta,
@@ -36,6 +8,14 @@ SELECT
     WHEN 'improvement' THEN 'improved'
     WHEN 'unchanged' THEN 'unchanged'
     WHEN 'regression' THEN 'regressed'
-  END AS label
-FROM judged j
-ORDER BY transition_id
+  END AS label,
+  CASE j.direction
+    WHEN 'maximize' THEN greatest(j.child_score, j.parent_score) > coalesce(j.own_bound, b.bound)
+    WHEN 'minimize' THEN least(j.child_score, j.parent_score) < coalesce(j.own_bound, b.bound)
+  END AS beyond_bound
+FROM (
+{judged}
+) j
+LEFT JOIN input.objectives b
+  ON b.task = j.task AND b.scaffold = j.scaffold AND coalesce(b.score_key, '') = coalesce(j.score_key, '')
+ORDER BY j.transition_id

@@ -167,7 +167,10 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
                 );
                 let kind = Contract::of(table).columns.iter().find(|known| known.name == column);
                 let hint = kind.and_then(|known| known.added_by.as_ref());
-                let hint = hint.map(|kind| format!("a {kind} stage adds it; read from one"));
+                let hint = hint.map(|kind| match kind.split_once(' ') {
+                    None => format!("a {kind} stage adds it; read from one"),
+                    Some((kind, key)) => format!("a {kind} stage with `{key}` adds it; read from one"),
+                });
                 Err(Box::new(Diagnostic::new(Code::MissingColumn, span.clone(), message).with_hint(hint)))
             }
         },
@@ -198,9 +201,16 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
             let schema = needs("transitions", None, &config.input.span)?;
             fresh(stage, "transitions", "dedup", &schema, &config.input.span)?;
             made.extend([extend("transitions", "dedup", &schema)]);
+            if config.near.is_some() {
+                fresh(stage, "transitions", stage::NEAR, &schema, &config.input.span)?;
+                let schema = stage::extended(&made["transitions"], "transitions", stage::NEAR);
+                made.extend([("transitions".to_owned(), schema), contract("clusters")]);
+            }
         }
         Config::Label(config) => {
             let schema = needs("transitions", None, &config.input.span)?;
+            needs("candidates", None, &config.input.span)?;
+            needs("objectives", None, &config.input.span)?;
             fresh(stage, "transitions", "label", &schema, &config.input.span)?;
             made.extend([extend("transitions", "label", &schema)]);
         }

@@ -57,7 +57,7 @@ pub struct Column {
     pub nullable: bool,
     /// What it means.
     pub doc: String,
-    /// The stage kind that adds it; `None` for columns that are there from the start.
+    /// The stage kind that adds it, perhaps with the parameter that makes it do so; `None` for columns that are there from the start.
     pub added_by: Option<String>,
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::json;
 use crate::catalog::Direction;
+use crate::rules::Rules;
 
 /// Why a candidate is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,29 +63,6 @@ const BOOLEAN_FLAGS: [&str; 2] = ["correct", "success"];
 /// Keys that a scaffold writes when an evaluation fails, and nothing else beside them.
 const FAILURE_KEYS: [&str; 5] = ["error", "timeout", "stage1_passed", "stage2_passed", "stage3_passed"];
 
-/// Error texts that speak of time. The bare word is left out: consoles print options that are called so.
-const TIMEOUT_WORDS: [&str; 7] = [
-    "timed out",
-    "timeouterror",
-    "timeoutexpired",
-    "timeout after",
-    "time limit",
-    "timelimit",
-    "deadline exceeded",
-];
-/// Error texts that speak of the machine.
-const INFRASTRUCTURE_WORDS: [&str; 9] = [
-    "no module named",
-    "modulenotfounderror",
-    "rate limit",
-    "too many requests",
-    "no space left",
-    "connection refused",
-    "connection error",
-    "out of memory",
-    "sigkill",
-];
-
 /// Why the metrics, the scaffold's verdict and the error text say that a candidate failed.
 pub fn failure(metrics: &Map<String, Value>, correct: Option<bool>, error: &str) -> Option<Failure> {
     let said = metrics.get("error").and_then(Value::as_str).filter(|text| !text.trim().is_empty());
@@ -107,15 +85,11 @@ pub fn failure(metrics: &Map<String, Value>, correct: Option<bool>, error: &str)
 
 /// Why an evaluation failed, by what it printed; nothing where that speaks of no error.
 pub fn reason(text: &str) -> Option<Failure> {
-    let text = text.to_lowercase();
-    let speaks = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if speaks(&TIMEOUT_WORDS) {
-        Some(Failure::Timeout)
-    } else if speaks(&INFRASTRUCTURE_WORDS) {
-        Some(Failure::Infrastructure)
-    } else {
-        (text.contains("traceback") || text.contains("error")).then_some(Failure::Error)
+    if let Some(rule) = Rules::built_in().find(text) {
+        return Some(rule.failure);
     }
+    let text = text.to_lowercase();
+    (text.contains("traceback") || text.contains("error")).then_some(Failure::Error)
 }
 
 /// The score under an objective; `None` when it is absent or not finite.

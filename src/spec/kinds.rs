@@ -6,10 +6,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::{Diagnostic, did_you_mean};
-use super::stages::{
-    Config, Dedup, Exact, Filter, Ingest, Label, OnLeak, OverLength, Pack, PerTask, Render, SourceEntry,
-    Split, Sql, Tokenizer, TokenizerFrom, ValidationRuns,
-};
+use super::stages::{Config, Ingest, OverLength, Pack, Render, SourceEntry, Sql, Tokenizer, TokenizerFrom};
 use super::{Input, Reader, Stage};
 use crate::code::Code;
 use crate::ingest::format::scaffolds;
@@ -20,10 +17,10 @@ type ReadKind = fn(&mut Reader<'_>, &Path) -> Option<Config>;
 /// Every stage kind: its word, and how its table is read.
 const KINDS: [(&str, ReadKind); 10] = [
     ("ingest", ingest),
-    ("dedup", dedup),
-    ("label", label),
-    ("filter", filter),
-    ("split", split),
+    ("dedup", super::curation::dedup),
+    ("label", super::curation::label),
+    ("filter", super::curation::filter),
+    ("split", super::curation::split),
     ("tokenizer", tokenizer),
     ("render", render),
     ("pack", pack),
@@ -148,120 +145,6 @@ fn source(reader: &Reader<'_>, item: &Spanned<DeValue<'_>>, base: &Path) -> Opti
         Ok(place) => Some(SourceEntry { place, ..source }),
         Err(message) => problem(Code::BadValue, message),
     }
-}
-
-fn dedup(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
-    let input = input(reader, "input");
-    let exact = match reader.has("exact") {
-        true => {
-            let words = [("raw", Some(Exact::Raw)), ("canonical", Some(Exact::Canonical)), ("code", None)];
-            let exact = reader.choice("exact", &words);
-            if exact == Some(None) {
-                reader.reject(
-                    "exact",
-                    Code::NotYet,
-                    "`exact = \"code\"` is not built yet",
-                    "use \"canonical\"",
-                );
-            }
-            exact.flatten()
-        }
-        false => Some(Exact::Canonical),
-    };
-    if reader.has("near") {
-        reader.table("near");
-        reader.reject(
-            "near",
-            Code::NotYet,
-            "near-duplicate removal is not built yet",
-            "remove the key `near`",
-        );
-    }
-    let keep = match reader.has("keep") {
-        true => reader.choice("keep", &[("best", "best")]),
-        false => Some("best"),
-    };
-    Some(Config::Dedup(Dedup { input: input?, exact: exact?, keep: keep? }))
-}
-
-fn label(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
-    let input = input(reader, "input");
-    let (mut absolute, mut relative) = (None, None);
-    if let Some(mut tolerance) = reader.table("tolerance") {
-        absolute = tolerance.amount("absolute");
-        relative = tolerance.amount("relative");
-        tolerance.finish();
-    }
-    Some(Config::Label(Label {
-        input: input?,
-        absolute: absolute.unwrap_or(0.0),
-        relative: relative.unwrap_or(1e-9),
-    }))
-}
-
-fn filter(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
-    let input = input(reader, "input");
-    let condition = reader.text("where");
-    let condition_span = reader.span_of("where");
-    if condition.as_deref().is_some_and(|condition| condition.trim().is_empty()) {
-        reader.reject("where", Code::BadValue, "`where` is empty", "write a condition, or remove the key");
-    }
-    let mut per_task = None;
-    if let Some(mut cap) = reader.table("per_task") {
-        let max = cap.required("max", |cap, key| cap.integer(key, 1..=i64::MAX));
-        let order_by = cap.text("order_by");
-        let order_span = cap.span_of("order_by");
-        cap.finish();
-        per_task = max.map(|max| PerTask { max, order_by, order_span });
-    }
-    let allow_empty = reader.boolean("allow_empty").unwrap_or(false);
-    Some(Config::Filter(Filter { input: input?, condition, condition_span, per_task, allow_empty }))
-}
-
-fn split(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
-    let input = input(reader, "input");
-    let (mut tasks, mut fraction) = (Vec::new(), None);
-    if let Some(mut hold_out) = reader.table("hold_out") {
-        tasks = hold_out.texts("tasks").unwrap_or_default();
-        fraction = hold_out.fraction("fraction");
-        hold_out.finish();
-    }
-    let mut validation = None;
-    if let Some(mut table) = reader.table("validation") {
-        validation = table.required("runs", Reader::fraction).map(|runs| ValidationRuns { runs });
-        table.finish();
-    }
-    let mut on_leak = None;
-    if let Some(mut leak) = reader.table("leak") {
-        for key in ["near", "ngram"] {
-            if leak.has(key) {
-                leak.number(key);
-                leak.reject(
-                    key,
-                    Code::NotYet,
-                    format!("leak check `{key}` is not built yet"),
-                    "shared programs are checked",
-                );
-            }
-        }
-        if leak.has("on_leak") {
-            let words = [("drop", OnLeak::Drop), ("error", OnLeak::Error), ("report", OnLeak::Report)];
-            on_leak = leak.choice("on_leak", &words);
-        }
-        leak.finish();
-    }
-    // Sorted, because the order of a list of names is not a parameter.
-    tasks.sort_by(|a, b| a.0.cmp(&b.0));
-    tasks.dedup_by(|a, b| a.0 == b.0);
-    let (hold_out_tasks, hold_out_spans) = tasks.into_iter().unzip();
-    Some(Config::Split(Split {
-        input: input?,
-        hold_out_tasks,
-        hold_out_spans,
-        hold_out_fraction: fraction.unwrap_or(0.0),
-        validation,
-        on_leak: on_leak.unwrap_or(OnLeak::Drop),
-    }))
 }
 
 fn tokenizer(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {

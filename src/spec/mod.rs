@@ -4,6 +4,7 @@
 //! with all mistakes of one file reported together. Whether the stages fit each other is the graph's business,
 //! and whether the sources exist is the plan's.
 
+mod curation;
 mod diagnostic;
 mod kinds;
 mod reader;
@@ -21,8 +22,8 @@ pub(crate) use reader::{Reader, read_document};
 pub(crate) use secret::masked;
 pub use size::parse_bytes;
 pub use stages::{
-    Config, Dedup, Exact, Filter, Ingest, Label, Launcher, OnLeak, OverLength, Pack, PerTask, Render,
-    SourceEntry, Split, Sql, Tokenizer, TokenizerFrom, Train, ValidationRuns,
+    Config, Dedup, Exact, Filter, Ingest, Label, Launcher, Near, NearOf, OnLeak, OverLength, Pack, PerTask,
+    Render, SourceEntry, Split, Sql, TaskLabel, Tokenizer, TokenizerFrom, Train, ValidationRuns,
 };
 pub(crate) use training::COMMAND;
 

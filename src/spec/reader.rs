@@ -187,6 +187,21 @@ impl<'a> Reader<'a> {
         self.required(key, Self::text)
     }
 
+    /// The text of a file that a key names, where it is there; that it cannot be read is a mistake.
+    pub(crate) fn file(&mut self, key: &str, base: &Path) -> Option<String> {
+        let path = self.text(key)?;
+        match std::fs::read_to_string(base.join(&path)) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let hint = format!("relative paths start at `{}`", base.display());
+                let message = format!("cannot read `{path}`: {error}");
+                let problem = Diagnostic::new(Code::MissingSource, self.span_of(key), message);
+                self.problems.push(problem.with_hint(hint));
+                None
+            }
+        }
+    }
+
     pub(crate) fn boolean(&mut self, key: &str) -> Option<bool> {
         let value = self.ask(key)?;
         match value.get_ref() {

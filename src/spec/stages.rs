@@ -3,6 +3,7 @@
 //! Adding a parameter: a field here, read in `kinds` with its default. What serialises is what enters the
 //! fingerprint; names of other stages and paths are skipped, because inputs count by their digests.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use finch_core::training;
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use super::{Input, Span};
 use crate::remote::Place;
+use crate::rules::Rule;
 
 /// A stage's parameters, by kind.
 #[derive(Clone, Debug, Serialize)]
@@ -79,6 +81,31 @@ pub enum Exact {
     Raw,
     /// In canonical form.
     Canonical,
+    /// In canonical form, without comments and blank lines.
+    Code,
+}
+
+/// What transitions are compared by in the near form of `dedup`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NearOf {
+    /// The lines that the step changed.
+    Change,
+    /// The model's answer.
+    Response,
+}
+
+/// When transitions of a task are almost the same, and when programs are.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Near {
+    /// Code tokens in a row that are compared as one.
+    pub ngram: i64,
+    /// Hashes of a sketch; more find what is just above the threshold with more certainty.
+    pub permutations: i64,
+    /// The least Jaccard similarity, in (0, 1].
+    pub threshold: f64,
+    /// What is compared.
+    pub of: NearOf,
 }
 
 /// `kind = "dedup"`.
@@ -89,6 +116,9 @@ pub struct Dedup {
     pub input: Input,
     /// The key of equality.
     pub exact: Exact,
+    /// Whether transitions that are almost the same go too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near: Option<Near>,
     /// Which of equal transitions stays. There is one rule so far: `best`.
     pub keep: &'static str,
 }
@@ -103,6 +133,34 @@ pub struct Label {
     pub absolute: f64,
     /// Scores nearer than this share of the larger one are equal.
     pub relative: f64,
+    /// Tasks that are judged otherwise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<String, TaskLabel>,
+    /// The places of these tasks in the spec.
+    #[serde(skip)]
+    pub task_spans: BTreeMap<String, Span>,
+    /// Rules for failures of the evaluator and the machine, besides those that are built in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+/// How the steps of one task are judged.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TaskLabel {
+    /// Scores nearer than this are equal.
+    pub absolute: f64,
+    /// Scores nearer than this share of the larger one are equal.
+    pub relative: f64,
+    /// No valid score is better; it stands in for the catalogue's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound: Option<f64>,
+}
+
+impl Label {
+    /// Scores nearer than this are equal, where nobody says otherwise.
+    pub const ABSOLUTE: f64 = 0.0;
+    /// Scores nearer than this share of the larger one are equal, where nobody says otherwise.
+    pub const RELATIVE: f64 = 1e-9;
 }
 
 /// `kind = "filter"`.

@@ -5,6 +5,8 @@
 //! and spilling operators, every stored result ordered by a total key. Statements only read; what is written is
 //! written by [`finch_core::shard`].
 
+mod code_key;
+mod failure_rule;
 pub mod format;
 pub mod meta;
 mod row_digest;
@@ -54,6 +56,7 @@ pub struct Engine {
     runtime: tokio::runtime::Runtime,
     environment: Arc<RuntimeEnv>,
     partitions: usize,
+    memory_limit: u64,
     meter: Arc<Meter>,
 }
 
@@ -96,13 +99,18 @@ impl Engine {
             .build_arc()
             .map_err(|e| environment(&e))?;
         let partitions = (memory_limit / PARTITION_MEMORY).clamp(1, MAX_PARTITIONS as u64) as usize;
-        Ok(Self { runtime, environment, partitions, meter: Arc::default() })
+        Ok(Self { runtime, environment, partitions, memory_limit, meter: Arc::default() })
     }
 
     /// The same engine, which counts the rows of all results.
     #[must_use]
     pub fn metered(self, meter: &Arc<Meter>) -> Self {
         Self { meter: meter.clone(), ..self }
+    }
+
+    /// The memory limit, of which operators have half.
+    pub fn memory_limit(&self) -> u64 {
+        self.memory_limit
     }
 
     /// A session without tables.

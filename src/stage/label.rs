@@ -1,40 +1,175 @@
 //! `label`: what each step did to the score. It annotates; removing is the filter's work.
 
 use finch_core::manifest::Counts;
+use finch_core::shard::{Cuts, TableWriter};
 
 use super::{Context, Outcome, extended};
+use crate::code::Code;
 use crate::error::Result;
-use crate::spec::Label;
-use crate::sql::Value;
+use crate::rules::Rules;
+use crate::spec::{Diagnostic, Label, did_you_mean};
+use crate::sql::{Value, Width, views};
 use crate::store::Draft;
 
 const STATEMENT: &str = include_str!("../../sql/label.sql");
+const OUTCOME: &str = include_str!("../../sql/outcome.sql");
+const FAILURES: &str = include_str!("../../sql/label_failures.sql");
 
 pub(super) fn run(config: &Label, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
-    let session = context.session(STATEMENT)?;
-    let values = [("absolute", Value::Float(config.absolute)), ("relative", Value::Float(config.relative))];
+    check_tasks(config, context)?;
+    let session = context.engine.merging(Width::Narrow);
+    let statement = STATEMENT.replace("{judged}", &judged(config));
+    views::bind(&session, Some("input"), &context.inputs[0], &views::Needed::by(&statement))?;
+    let scratch = context.store.scratch()?;
+    failures(config, context, &session, scratch.path())?;
+
     let schema = extended(&context.transitions_schema()?, "transitions", "label");
     let mut writer = draft.writer("transitions", &schema)?;
     let mut counts = Counts { input: context.transitions_rows(), conserved: true, ..Counts::default() };
-    session.each(STATEMENT, &values, |batch| {
+    session.each(&statement, &[], |batch| {
         let batch = crate::contract::conform("transitions", &schema, batch)?;
-        let outcomes = batch.column_by_name("outcome").map(arrow::array::AsArray::as_string::<i32>);
-        for outcome in outcomes.into_iter().flatten() {
+        let texts = |name: &str| {
+            let column = batch.column_by_name(name).map(arrow::array::AsArray::as_string::<i32>);
+            column.into_iter().flatten()
+        };
+        for outcome in texts("outcome") {
             *counts.reasons.entry(outcome.unwrap_or("unknown_direction").to_owned()).or_default() += 1;
+        }
+        for rule in texts("systematic").flatten() {
+            *counts.reasons.entry(format!("systematic_{rule}")).or_default() += 1;
+        }
+        let beyond = batch.column_by_name("beyond_bound").map(arrow::array::AsArray::as_boolean);
+        let beyond = beyond.map_or(0, arrow::array::BooleanArray::true_count);
+        if beyond > 0 {
+            *counts.reasons.entry("beyond_bound".to_owned()).or_default() += beyond as u64;
         }
         Ok(writer.write(&batch)?)
     })?;
     counts.used = draft.finish("transitions", writer)?;
     draft.pass_on(&context.inputs[0], &["removed", "quarantine"]);
-
-    let unknown = counts.reasons.get("unknown_direction").copied().unwrap_or(0);
-    let warnings = if unknown > 0 {
-        vec![format!(
-            "{unknown} transitions have no label: nobody said whether their score is maximised or minimised (add \
-             `score_key` and `direction` to the catalogue)"
-        )]
-    } else {
-        vec![]
-    };
+    let warnings = warnings(&counts);
     Ok(Outcome { row_table: "transitions", counts, warnings, training: None, reading: None })
+}
+
+fn warnings(counts: &Counts) -> Vec<String> {
+    let count = |reason: &str| counts.reasons.get(reason).copied().unwrap_or(0);
+    let mut warnings = Vec::new();
+    if count("unknown_direction") > 0 {
+        warnings.push(format!(
+            "{} transitions have no label: nobody said whether their score is maximised or minimised (add \
+             `score_key` and `direction` to the catalogue)",
+            count("unknown_direction")
+        ));
+    }
+    if count("beyond_bound") > 0 {
+        warnings.push(format!(
+            "{} transitions have a score that is better than their task's bound (column `beyond_bound`): look at the \
+             evaluator, or at the bound",
+            count("beyond_bound")
+        ));
+    }
+    warnings
+}
+
+/// A task that is judged otherwise and that nobody knows is a mistake.
+fn check_tasks(config: &Label, context: &Context<'_>) -> Result<()> {
+    if config.tasks.is_empty() {
+        return Ok(());
+    }
+    let query = "SELECT task FROM input.tasks ORDER BY task";
+    let mut known: Vec<String> = Vec::new();
+    context.session(query)?.each(query, &[], |batch| {
+        let tasks = arrow::array::AsArray::as_string::<i32>(batch.column(0));
+        known.extend(tasks.iter().flatten().map(str::to_owned));
+        Ok(())
+    })?;
+    let unknown = config
+        .tasks
+        .keys()
+        .find(|task| !known.contains(task) && !context.catalog.tasks.contains_key(task.as_str()));
+    let Some(task) = unknown else { return Ok(()) };
+    let span = config.task_spans.get(task).cloned().unwrap_or(context.stage.span.clone());
+    let message = format!("task `{task}` is neither in the logs nor in the catalogue");
+    let hint = did_you_mean(task, known.iter().map(String::as_str));
+    Err(context.pipeline.error(Diagnostic::new(Code::UnknownTask, span, message).with_hint(hint)).into())
+}
+
+/// Binds `side.failures`: which candidates failed for no fault of their program's, and by which rule that is known.
+fn failures(
+    config: &Label,
+    context: &Context<'_>,
+    session: &crate::sql::Session<'_>,
+    folder: &std::path::Path,
+) -> Result<()> {
+    let own = Rules::new(config.rules.clone());
+    let all = own.as_ref().ok().and_then(|own| own.before(Rules::built_in()).ok());
+    // The spec was refused if they were wrong.
+    let all = all.as_ref().unwrap_or(Rules::built_in());
+    let json = |rules| Value::Text(serde_json::to_string(rules).unwrap_or_default());
+    let values = [("all", json(all.all())), ("own", json(&config.rules))];
+    let wide = context.engine.session(Width::Wide).with_failure_rule();
+    views::bind(&wide, Some("input"), &context.inputs[0], &views::Needed::by(FAILURES))?;
+    let column = |name: &str| arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Utf8, false);
+    let columns =
+        std::sync::Arc::new(arrow::datatypes::Schema::new(vec![column("candidate_id"), column("rule")]));
+    let key = ["candidate_id".to_owned()];
+    let cuts = Cuts { shard_bytes: usize::MAX, ..Cuts::default() };
+    let mut writer = TableWriter::new(folder, "failures", columns.clone(), &key, cuts)?;
+    wide.write(FAILURES, &values, "failures", &columns, &mut writer)?;
+    let file = folder.join(&writer.finish()?.files[0].name);
+    session.bind(Some("side"), "failures", &[file], columns, &key)
+}
+
+/// The failures that are not the program's, by the words of the readers.
+const BY_WORD: &str = "CASE \
+    WHEN t.child_failure IN ('timeout', 'infrastructure') THEN t.child_failure \
+    WHEN t.parent_failure IN ('timeout', 'infrastructure') THEN t.parent_failure \
+    END";
+
+/// The statement that judges the transitions of the input; it reads `side.failures`.
+fn judged(config: &Label) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let rows: Vec<String> = config
+        .tasks
+        .iter()
+        .map(|(task, own)| {
+            let bound = own.bound.map_or("CAST(NULL AS DOUBLE)".to_owned(), |bound| format!("{bound:?}"));
+            format!("({}, {:?}, {:?}, {bound})", quoted(task), own.absolute, own.relative)
+        })
+        .collect();
+    let (absolute, relative) = (config.absolute, config.relative);
+    let failures = "LEFT JOIN side.failures c ON c.candidate_id = t.child_candidate\n  \
+                    LEFT JOIN side.failures p ON p.candidate_id = t.parent_candidate";
+    let systematic = format!("coalesce(c.rule, p.rule, {BY_WORD})");
+    if rows.is_empty() {
+        return filled(&format!("{absolute:?}"), &format!("{relative:?}"), NO_BOUND, &systematic, failures);
+    }
+    let joins = format!(
+        "LEFT JOIN (VALUES {}) o (task, absolute, relative, bound) ON o.task = t.task\n  {failures}",
+        rows.join(", ")
+    );
+    let own = |name: &str, other: f64| format!("coalesce(o.{name}, {other:?})");
+    filled(&own("absolute", absolute), &own("relative", relative), "o.bound", &systematic, &joins)
+}
+
+const NO_BOUND: &str = "CAST(NULL AS DOUBLE)";
+
+/// The statement that judges the transitions of the input as a label stage without parameters would.
+pub(super) fn judged_plainly() -> String {
+    let (absolute, relative) = (format!("{:?}", Label::ABSOLUTE), format!("{:?}", Label::RELATIVE));
+    filled(&absolute, &relative, NO_BOUND, BY_WORD, "")
+}
+
+fn filled(absolute: &str, relative: &str, bound: &str, systematic: &str, joins: &str) -> String {
+    let filled = [
+        ("{absolute}", absolute),
+        ("{relative}", relative),
+        ("{bound}", bound),
+        ("{systematic}", systematic),
+        ("{joins}", joins),
+        ("{transitions}", "input.transitions"),
+    ];
+    // Comments go first: a value of several lines would end one in its middle.
+    let bare: Vec<&str> = OUTCOME.lines().filter(|line| !line.starts_with("--")).collect();
+    filled.iter().fold(bare.join("\n"), |text, (name, value)| text.replace(name, value))
 }

@@ -30,6 +30,7 @@ use crate::spec::{Config, Pipeline, Stage};
 use crate::sql::{Engine, Session, Width};
 use crate::store::{Dataset, Draft, ReadingRecord, Store, TrainingRecord};
 
+pub(crate) use dedup::NEAR;
 pub use filter::DEFAULT_CONDITION;
 pub(crate) use filter::judged;
 pub(crate) use sql::{storable, trimmed};
@@ -101,9 +102,11 @@ pub fn code_version(kind: &str) -> u32 {
     match kind {
         // 2: the assistant's header and content are tokenized apart, and the tokenizer is passed on.
         "render" => 2,
-        // 3: answers without an edit tell of markers, too; traces in HDF5 and nanodiscover are read.
-        "ingest" => 3,
-        "dedup" | "label" | "filter" | "split" | "tokenizer" | "pack" | "train" | "sql" => 1,
+        // 4: failures are recognised by rules, which know more messages.
+        "ingest" => 4,
+        // 2: which rule found a failure of the machine, and scores beyond the bound.
+        "label" => 2,
+        "dedup" | "filter" | "split" | "tokenizer" | "pack" | "train" | "sql" => 1,
         _ => 0,
     }
 }

@@ -6,6 +6,7 @@
 mod bad_input;
 mod bad_specs;
 mod datasets;
+mod dedup;
 mod demo;
 mod diff;
 mod faults;
@@ -14,6 +15,7 @@ mod gc;
 mod golden;
 mod house;
 mod incremental;
+mod label;
 mod meta;
 mod mutations;
 mod pack;

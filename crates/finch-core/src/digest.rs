@@ -21,6 +21,8 @@ pub struct Digest([u8; 32]);
 pub enum Kind {
     /// A program: its canonical text.
     Program,
+    /// A program without its comments and blank lines: a key of equality, never an id.
+    Bare,
     /// A prompt, response, reasoning or feedback text.
     Text,
     /// A run: scaffold and root candidate.
@@ -58,6 +60,7 @@ impl Kind {
     fn context(self) -> &'static str {
         match self {
             Self::Program => "finch program v1",
+            Self::Bare => "finch bare program v1",
             Self::Text => "finch text v1",
             Self::Run => "finch run v1",
             Self::Candidate => "finch candidate v1",
