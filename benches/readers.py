@@ -26,11 +26,11 @@ import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import watch
 from bench import ROOT, arguments, logs, machine, size
 
 PACKAGES = {"duckdb": "2.0.0", "polars": "2.1.0", "pyarrow": "26.0.1"}
@@ -58,17 +58,6 @@ FOUND = ("records", "steps", "ids", "programs", "canonical programs", "texts", "
 
 
 @dataclass
-class Run:
-    """One process tree that has ended."""
-
-    seconds: float
-    cpu: float
-    resident: int
-    anonymous: int
-    others: float = 0.0
-
-
-@dataclass
 class Contestant:
     """Somebody's way to do some work, and what was measured of it."""
 
@@ -76,7 +65,7 @@ class Contestant:
     script: str
     work: str
     form: str
-    runs: list[Run] = field(default_factory=list)
+    runs: list[watch.Run] = field(default_factory=list)
     output: int = 0
     state: int = 0
     quarter: int = 0
@@ -107,81 +96,30 @@ def install() -> None:
         sys.exit("error: the peers' packages cannot be installed; without them there is nothing to compare with")
 
 
-def memory(process: int) -> tuple[int, int]:
-    """Resident and anonymous bytes of a process and its descendants; 0 once they are gone."""
-    resident = anonymous = 0
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                resident = int(line.split()[1]) * 1024
-            elif line.startswith("RssAnon:"):
-                anonymous = int(line.split()[1]) * 1024
-        for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
-            more = memory(int(child))
-            resident, anonymous = resident + more[0], anonymous + more[1]
-    return resident, anonymous
-
-
-def busy() -> float:
-    """Seconds that all cores together have worked."""
-    user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
-    return (user + nice + system + sum(rest[:3])) / os.sysconf("SC_CLK_TCK")
-
-
 def quiet() -> None:
     """Waits for a quiet second, as long as there is patience."""
     while patience[0] > 0:
-        before = busy()
+        before = watch.busy()
         time.sleep(1)
         patience[0] -= 1
-        if busy() - before < QUIET * os.cpu_count():
+        if watch.busy() - before < QUIET * os.cpu_count():
             return
 
 
-def measured(command: list, out: Path | None = None) -> Run:
+def measured(command: list, out: Path | None = None) -> watch.Run:
     """Runs a command that must succeed, with nothing at `out`; again where others disturbed it and patience lasts."""
     while True:
         quiet()
         if out:
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir()
-        run = timed(command)
+        run = watch.timed(command, found.work / "words")
         if run.others <= QUIET or patience[0] < run.seconds:
             return run
         patience[0] -= run.seconds
 
 
-def timed(command: list) -> Run:
-    """One process tree, from its start to its end."""
-    # A contestant does not pay for what the one before it left to be written.
-    os.sync()
-    peak, ended = [0, 0], threading.Event()
-    words = found.work / "words"
-    with open(words, "wb") as said:
-        worked, begun = busy(), time.monotonic()
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-
-        def sample() -> None:
-            while not ended.wait(0.02):
-                peak[:] = map(max, peak, memory(process.pid))
-
-        sampler = threading.Thread(target=sample)
-        sampler.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds, worked = time.monotonic() - begun, busy() - worked
-        ended.set()
-        sampler.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"error: {' '.join(map(str, command))} ended with {process.returncode}:\n"
-                 f"{words.read_text(errors='replace')[-2000:]}")
-    words.unlink()
-    # The kernel's own figure is of one process, but misses no instant.
-    cpu = usage.ru_utime + usage.ru_stime
-    return Run(seconds, cpu, max(peak[0], usage.ru_maxrss * 1024), peak[1], max(0.0, worked - cpu) / seconds / os.cpu_count())
-
-
-def round_of(one: Contestant, layout: str, spec: Path, names: Path) -> Run:
+def round_of(one: Contestant, layout: str, spec: Path, names: Path) -> watch.Run:
     """One run of a contestant; what it wrote is counted, looked at once, and removed."""
     out = found.work / "out"
     if not one.script:
@@ -287,15 +225,6 @@ def verdict(rivals: list[Contestant]) -> str:
             f"{'NOTE: these rounds were disturbed: ' if others > QUIET else ''}other processes took up to {100 * others:.0f} % of the cores.")
 
 
-def show(rows: list[list[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for place, row in enumerate(rows):
-        cells = [cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths))]
-        print("| " + " | ".join(cells) + " |" if flags.markdown else "  ".join(cells))
-        if place == 0 and flags.markdown:
-            print("|" + "|".join("-" * (width + 2) if column < 2 else "-" * (width + 1) + ":" for column, width in enumerate(widths)) + "|")
-
-
 own = argparse.ArgumentParser(add_help=False)
 own.add_argument("--markdown", action="store_true")
 own.add_argument("--keep", action="store_true")
@@ -329,7 +258,7 @@ for layout in found.format.split(","):
     facts = rivals[0].found
     print(f"\n{layout}: {len(read)} files, {length / 1e6:.0f} MB, {facts['records']} records, {facts['steps']} steps, "
           f"{facts['programs']} programs, {facts['texts']} texts" + ("\n" if flags.markdown else ""))
-    show(table(rivals, length))
+    watch.show(table(rivals, length), flags.markdown, 2)
     print("\n" + verdict(rivals))
     print("All contestants found the same steps, ids, programs and texts." if not mismatches else
           "!!! NOT THE SAME WORK: the figures above compare nothing\n" + "\n".join(f"!!! {line}" for line in mismatches))
