@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ingest::Discovery;
 use crate::spec::{
-    Config, Diagnostic, Ingest, Input, Pipeline, Span, SpecError, Stage, TokenizerFrom, Train, did_you_mean,
+    Config, DataTest, Diagnostic, Ingest, Input, Pipeline, Span, SpecError, Stage, TestRule, TokenizerFrom,
+    Train, did_you_mean,
 };
 use crate::sql::views::{self, Needed};
 use crate::sql::{Engine, Session, Width};
@@ -114,7 +115,61 @@ fn statements(pipeline: &Pipeline, graph: &Graph) -> Result<Vec<Diagnostic>> {
             Err(diagnostic) => diagnostics.push(*diagnostic),
         }
     }
+    for test in &pipeline.tests {
+        let Some(index) = pipeline.stages.iter().position(|stage| stage.name == test.stage.stage) else {
+            let message = format!(
+                "test `{}` names the stage `{}`, which the spec does not have",
+                test.name, test.stage.stage
+            );
+            let hint =
+                did_you_mean(&test.stage.stage, pipeline.stages.iter().map(|stage| stage.name.as_str()));
+            diagnostics
+                .push(Diagnostic::new(Code::UnknownInput, test.stage.span.clone(), message).with_hint(hint));
+            continue;
+        };
+        let needed = graph.needed(index);
+        let known: Vec<(&str, &Tables)> = needed
+            .iter()
+            .filter_map(|stage| Some((pipeline.stages[*stage].name.as_str(), tables.get(stage)?)))
+            .collect();
+        if known.len() == needed.len() {
+            let session = engine.session(Width::Narrow);
+            diagnostics.extend(
+                data_test(test, &pipeline.stages[index], &known, &session).err().map(|mistake| *mistake),
+            );
+        }
+    }
     Ok(diagnostics)
+}
+
+/// Plans a data test over the tables of its stage and those that it comes from.
+fn data_test(
+    test: &DataTest,
+    stage: &Stage,
+    known: &[(&str, &Tables)],
+    session: &Session<'_>,
+) -> Result<(), Box<Diagnostic>> {
+    let own = stage.config.own_table();
+    let names_own = match &test.rule {
+        TestRule::Query(_) => false,
+        TestRule::Rows { table, .. } | TestRule::Unique { table, .. } => table.is_none(),
+    };
+    if names_own && own.is_empty() {
+        let message = format!("stage `{}` makes no table that `{}` could look at", stage.name, test.name);
+        return Err(Box::new(Diagnostic::new(Code::BadValue, test.stage.span.clone(), message)));
+    }
+    let query = test.rule.query(&stage.name, own);
+    for (name, tables) in known {
+        declare(session, name, tables, &query, &test.span)?;
+    }
+    let all: Tables = known.iter().flat_map(|(_, tables)| (*tables).clone()).collect();
+    match test.rule {
+        TestRule::Query(_) => {
+            plan(session, &query, &test.span, &all)?;
+            session.check_deterministic(&query).map_err(|error| sql_mistake(&error, &test.span, &all))
+        }
+        _ => part(session, &query, &test.span, &all),
+    }
 }
 
 fn finish(pipeline: &Pipeline, diagnostics: Vec<Diagnostic>) -> Result<()> {

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use finch_core::Digest;
 use finch_core::manifest::{self, Manifest};
 
 use crate::code::Code;
+use crate::data_tests;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::plan::{Action, Prepared, REUSED, Target, cut_off, parameters, plan, what_changed};
 use crate::progress::Progress;
-use crate::spec::{Config, Input, Pipeline};
+use crate::spec::{Config, DataTest, Input, Pipeline, Stage};
 use crate::sql;
 use crate::stage::{self, Context, code_version};
 use crate::store::lease::{Lease, Work};
@@ -133,6 +135,53 @@ pub fn run_prepared(
     Ok(Built { record, datasets })
 }
 
+/// What a data test says of what a store has.
+#[derive(Clone, Debug)]
+pub enum Checked {
+    /// It found nothing.
+    Passed,
+    /// It found rows.
+    Failed(data_tests::Failed),
+    /// Its stage's dataset, or one that this comes from, is not in the store.
+    NotBuilt,
+}
+
+/// Runs all data tests of a pipeline over what its store has, and builds nothing.
+pub fn check_data<'p>(
+    prepared: &Prepared<'p>,
+    budget: Budget,
+    interrupt: &Interrupt,
+) -> Result<Vec<(&'p DataTest, Checked)>> {
+    let pipeline = prepared.pipeline;
+    let store = Store::open(&pipeline.store, interrupt)?;
+    let mut datasets: BTreeMap<usize, Dataset> = BTreeMap::new();
+    for (index, planned) in prepared.graph.order().iter().zip(plan(prepared, &store, None)?) {
+        if let (Action::Reuse, Some(fingerprint)) = (planned.action, planned.fingerprint) {
+            datasets.insert(*index, store.expect(fingerprint)?);
+        }
+    }
+    let scratch = store.scratch()?;
+    let engine = sql::Engine::new(budget.threads, budget.memory, scratch.path())?;
+    let mut checked = Vec::new();
+    for test in &pipeline.tests {
+        interrupt.check()?;
+        let needed = pipeline.stages.iter().position(|stage| stage.name == test.stage.stage);
+        let needed = needed.map(|index| prepared.graph.needed(index)).unwrap_or_default();
+        let there: Vec<(&Stage, &Dataset)> = needed
+            .iter()
+            .filter_map(|stage| Some((&pipeline.stages[*stage], datasets.get(stage)?)))
+            .collect();
+        let found = match there.len() == needed.len() {
+            false => Checked::NotBuilt,
+            true => data_tests::run(&[test], &there, &engine, &store)?
+                .pop()
+                .map_or(Checked::Passed, Checked::Failed),
+        };
+        checked.push((test, found));
+    }
+    Ok(checked)
+}
+
 /// The stages to build, in order.
 fn order(prepared: &Prepared<'_>, selection: &Selection) -> Vec<usize> {
     let stages = &prepared.pipeline.stages;
@@ -250,12 +299,56 @@ impl Build<'_> {
                 rows,
                 seconds: started.elapsed().as_secs_f64(),
                 parts: target.parts,
+                tests: None,
                 training,
                 reading,
             };
             self.progress.finished(&stage_record, &dataset.manifest);
             record.stages.push(stage_record);
             self.datasets.insert(index, dataset);
+            let tested = self.test(index, fingerprint, &before)?;
+            if let Some(stage) = record.stages.last_mut() {
+                stage.tests = tested;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the data tests of a stage, unless its dataset passed them in an earlier build; a digest of them.
+    fn test(&mut self, index: usize, fingerprint: Digest, before: &[BuildRecord]) -> Result<Option<Digest>> {
+        let stage = &self.prepared.pipeline.stages[index];
+        let tests = data_tests::of(self.prepared.pipeline, &stage.name);
+        let Some(digest) = data_tests::digest(&tests) else { return Ok(None) };
+        if data_tests::passed(before, fingerprint, digest) {
+            return Ok(Some(digest));
+        }
+        self.engine()?;
+        let (engine, _) = self.engine.as_ref().expect("set up above");
+        let needed = self.prepared.graph.needed(index).into_iter();
+        let stages = &self.prepared.pipeline.stages;
+        let datasets: Vec<(&Stage, &Dataset)> =
+            needed.filter_map(|stage| Some((&stages[stage], self.datasets.get(&stage)?))).collect();
+        let failed = data_tests::run(&tests, &datasets, engine, self.store)?;
+        self.progress.tested(&stage.name, tests.len(), failed.len());
+        if failed.is_empty() {
+            return Ok(Some(digest));
+        }
+        let reasons: Vec<String> = failed.iter().map(data_tests::Failed::words).collect();
+        Err(Error::Stage {
+            stage: stage.name.clone(),
+            reason: format!("{} of {} data tests failed: {}", failed.len(), tests.len(), reasons.join("; ")),
+            code: Code::DataTest,
+            hint: Some("nothing was made of these rows; mend the spec, the logs or the test".to_owned()),
+        })
+    }
+
+    /// SQL, set up for the first who needs it.
+    fn engine(&mut self) -> Result<()> {
+        if self.engine.is_none() {
+            let scratch = self.store.scratch()?;
+            let engine = sql::Engine::new(self.budget.threads, self.budget.memory, scratch.path())?
+                .metered(self.progress.meter());
+            self.engine = Some((engine, scratch));
         }
         Ok(())
     }
@@ -294,12 +387,7 @@ impl Build<'_> {
     ) -> Result<(Dataset, Beside)> {
         let pipeline = self.prepared.pipeline;
         let stage = &pipeline.stages[index];
-        if self.engine.is_none() {
-            let scratch = self.store.scratch()?;
-            let engine = sql::Engine::new(self.budget.threads, self.budget.memory, scratch.path())?
-                .metered(self.progress.meter());
-            self.engine = Some((engine, scratch));
-        }
+        self.engine()?;
         let (engine, _) = self.engine.as_ref().expect("set up above");
         let mut draft = Draft::new(self.store)?;
         let context = Context {

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod contract;
+pub mod data_tests;
 pub mod diff;
 pub mod engine;
 pub mod error;

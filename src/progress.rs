@@ -101,6 +101,19 @@ impl Progress {
         }
     }
 
+    /// Data tests of a stage have run.
+    pub fn tested(&self, stage: &str, tests: usize, failed: usize) {
+        match self.mode {
+            Mode::Lines => {
+                self.say(&format!("test   {stage:<12} {} of {tests} data tests passed", tests - failed));
+            }
+            Mode::Json => self.event(&serde_json::json!({
+                "event": "tested", "stage": stage, "tests": tests, "failed": failed,
+            })),
+            Mode::Quiet => {}
+        }
+    }
+
     /// A stage is done.
     pub fn finished(&self, stage: &StageRecord, manifest: &Manifest) {
         self.meter.end();

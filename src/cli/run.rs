@@ -9,7 +9,7 @@ use clap::Args;
 use super::BudgetArgs;
 use super::output::{columns, print};
 use super::training;
-use crate::engine::{self, Built, Selection};
+use crate::engine::{self, Built, Checked, Selection};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::plan::{Action, Prepared, plan};
@@ -22,12 +22,21 @@ use crate::store::{Decision, Store};
 pub(super) struct Check {
     /// The spec
     spec: PathBuf,
+    /// Also run its data tests (`[tests]`) over what the store has
+    #[arg(long)]
+    data: bool,
+    /// Another store than the spec's: a folder, or s3://, gs:// or az://
+    #[arg(long, value_name = "STORE", requires = "data")]
+    store: Option<OsString>,
+    #[command(flatten)]
+    budget: BudgetArgs,
 }
 
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let pipeline = spec::read(&self.spec)?;
+        let pipeline = read(&self.spec, self.store)?;
         let interrupt = Interrupt::listen()?;
+        let budget = self.budget.budget();
         let prepared = Prepared::new(&pipeline, &Progress::lines(), &interrupt)?;
         let mut text = format!("{}: {} stages\n", self.spec.display(), pipeline.stages.len());
         for (index, found) in &prepared.discoveries {
@@ -39,8 +48,25 @@ impl Check {
                 found.foreign.len()
             );
         }
+        let checks = match self.data {
+            true => engine::check_data(&prepared, budget, &interrupt)?,
+            false => vec![],
+        };
+        let rows = checks.iter().map(|(test, found)| {
+            let (word, what) = match found {
+                Checked::Passed => ("passed", String::new()),
+                Checked::NotBuilt => ("not built", format!("`finch run` makes `{}`", test.stage.stage)),
+                Checked::Failed(failed) => ("FAILED", failed.words()),
+            };
+            vec![test.stage.stage.clone(), test.name.clone(), word.to_owned(), what]
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
+        if !rows.is_empty() {
+            text += &columns(&["stage", "test", "result", ""], &rows);
+        }
         print(&text)?;
-        Ok(ExitCode::SUCCESS)
+        let failed = checks.iter().any(|(_, found)| !matches!(found, Checked::Passed));
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) fn read_all(mut table: Reader<'_>, base: &Path) -> Vec<Stage> {
     stages
 }
 
-fn is_identifier(name: &str) -> bool {
+pub(super) fn is_identifier(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
@@ -238,7 +238,7 @@ fn pack(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
 
 fn sql(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
     let inputs = reader.required("inputs", Reader::texts);
-    let query = reader.required_place("query");
+    let query = reader.required("query", |reader, key| reader.query(key, base));
     let query_span = reader.span_of("query");
     let table = reader.text("table").unwrap_or_else(|| "rows".to_owned());
     if crate::contract::Contract::find(&table).is_some() {
@@ -249,20 +249,6 @@ fn sql(reader: &mut Reader<'_>, base: &Path) -> Option<Config> {
     }
     let key = reader.texts("key").unwrap_or_default().into_iter().map(|(column, _)| column).collect();
     let query = query?;
-    let query = if query.ends_with(".sql") && !query.contains(char::is_whitespace) {
-        match std::fs::read_to_string(base.join(&query)) {
-            Ok(text) => text,
-            Err(error) => {
-                let message = format!("cannot read `{query}`: {error}");
-                let hint = format!("relative paths start at `{}`", base.display());
-                let problem = Diagnostic::new(Code::MissingSource, query_span, message).with_hint(hint);
-                reader.problems().push(problem);
-                return None;
-            }
-        }
-    } else {
-        query
-    };
     let inputs = inputs?.into_iter().map(|(stage, span)| Input { stage, span }).collect();
     let key_span = reader.span_of("key");
     Some(Config::Sql(Sql { inputs, query, query_span, table, key, key_span }))

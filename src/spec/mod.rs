@@ -5,6 +5,7 @@
 //! and whether the sources exist is the plan's.
 
 mod curation;
+mod data_tests;
 mod diagnostic;
 mod kinds;
 mod reader;
@@ -16,6 +17,7 @@ mod training;
 
 use std::path::{Path, PathBuf};
 
+pub use data_tests::{DataTest, TestRule};
 pub use diagnostic::{Diagnostic, Span, SpecError};
 pub(crate) use diagnostic::{did_you_mean, nearest};
 pub(crate) use reader::{Reader, read_document};
@@ -46,6 +48,8 @@ pub struct Pipeline {
     pub sample: f64,
     /// The stages, in the order of the file.
     pub stages: Vec<Stage>,
+    /// What must be true of what stages make.
+    pub tests: Vec<DataTest>,
     /// The spec's own path, as given.
     pub path: PathBuf,
     /// The folder that relative paths resolve against.
@@ -133,6 +137,7 @@ fn lower(root: &mut Reader<'_>, base: &Path) -> Option<Pipeline> {
         (name, seed, store, tasks, sample)
     });
     let stages = root.required_table("stages").map(|table| kinds::read_all(table, base));
+    let tests = root.table("tests").map(|table| data_tests::read_all(table, base));
     let (name, seed, store, tasks, sample) = pipeline?;
     Some(Pipeline {
         name,
@@ -141,6 +146,7 @@ fn lower(root: &mut Reader<'_>, base: &Path) -> Option<Pipeline> {
         tasks,
         sample,
         stages: stages?,
+        tests: tests.unwrap_or_default(),
         path: PathBuf::new(),
         base: base.to_path_buf(),
         text: String::new(),

@@ -190,7 +190,24 @@ impl<'a> Reader<'a> {
     /// The text of a file that a key names, where it is there; that it cannot be read is a mistake.
     pub(crate) fn file(&mut self, key: &str, base: &Path) -> Option<String> {
         let path = self.text(key)?;
-        match std::fs::read_to_string(base.join(&path)) {
+        self.file_at(key, &path, base)
+    }
+
+    /// A SQL query: as it is written, or the text of the `.sql` file that is named.
+    pub(crate) fn query(&mut self, key: &str, base: &Path) -> Option<String> {
+        let query = self.text(key)?;
+        if query.trim().is_empty() {
+            self.reject(key, Code::BadValue, format!("`{key}` in {} is empty", self.what), None);
+            return None;
+        }
+        match query.ends_with(".sql") && !query.contains(char::is_whitespace) {
+            true => self.file_at(key, &query, base),
+            false => Some(query),
+        }
+    }
+
+    fn file_at(&mut self, key: &str, path: &str, base: &Path) -> Option<String> {
+        match std::fs::read_to_string(base.join(path)) {
             Ok(text) => Some(text),
             Err(error) => {
                 let hint = format!("relative paths start at `{}`", base.display());

@@ -390,6 +390,20 @@ impl Config {
         }
     }
 
+    /// The table that it is there to make; empty for a tokenizer, which makes none.
+    pub fn own_table(&self) -> &str {
+        match self {
+            Self::Ingest(_) | Self::Dedup(_) | Self::Label(_) | Self::Filter(_) | Self::Split(_) => {
+                "transitions"
+            }
+            Self::Tokenizer(_) => "",
+            Self::Render(_) => "examples",
+            Self::Pack(_) => "packs",
+            Self::Train(_) => "losses",
+            Self::Sql(stage) => &stage.table,
+        }
+    }
+
     /// The stages that it reads, the main one first.
     pub fn inputs(&self) -> Vec<&Input> {
         match self {

@@ -31,6 +31,12 @@ pub enum Format {
     Markdown,
 }
 
+/// Rows as JSON, one a line.
+pub fn json_line(batch: &RecordBatch, out: &mut impl Write) -> Result<()> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(out);
+    writer.write(batch).and_then(|()| writer.finish()).map_err(arrow)
+}
+
 /// Rows of a table that are shown.
 const SHOWN_ROWS: usize = 1000;
 /// Characters of a table's cell that are shown.

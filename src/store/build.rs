@@ -75,6 +75,10 @@ pub struct StageRecord {
     pub seconds: f64,
     /// The parts that the fingerprint was made of, for telling what changed.
     pub parts: BTreeMap<String, String>,
+    /// A digest of the data tests that the dataset passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<schemas::Hex>"))]
+    pub tests: Option<Digest>,
     /// How a training went; only where one ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,

@@ -6,6 +6,7 @@
 //! latest/<table> -> ../datasets/<fingerprint>/<table>             for people and other tools
 //! tmp/<host>-<process>-<random>/                                  what is being written
 //! cache/{stat.sqlite,parsed/}                                     what was learned of sources, to be forgotten at will
+//! failed/<test>.parquet                                           what a data test found last
 //! leases/<host>-<process>-<random>.lease                          what is at work here
 //! training/<fingerprint>/                                         a training's config, log, and what it resumes from
 //! ```

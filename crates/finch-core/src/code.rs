@@ -100,6 +100,8 @@ codes! {
     Table = 408,
     /// An example is longer than a pack; packing never cuts one.
     OverPack = 409,
+    /// A data test found rows that should not be there.
+    DataTest = 410,
     /// The store cannot be read or written.
     StoreIo = 501,
     /// A manifest is corrupt. It is never skipped.
