@@ -1,5 +1,6 @@
 -- Programs on both sides: a transition outside the test split whose parent or child program is also the parent or
--- child of one inside it. One row a transition and program; the lowest task of the other side is named.
+-- child of one inside it, or, where that is asked, is almost the same as one (leaks_near.sql). One row a transition and
+-- program; the lowest program and task of the other side are named.
 WITH test AS (
   SELECT child_program AS program, task FROM side.assigned WHERE split = 'test'
   UNION ALL
@@ -20,7 +21,9 @@ SELECT
   train.task,
   test_programs.other_task,
   train.program AS evidence,
+  train.program AS other,
   $action AS action
 FROM train
 JOIN test_programs ON test_programs.program = train.program
+{near}
 ORDER BY kind, transition_id, evidence

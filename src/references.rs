@@ -41,7 +41,9 @@ const CANDIDATES: (&str, &str) = ("candidates", "candidate_id");
 const EXAMPLES: (&str, &str) = ("examples", "example_id");
 
 /// All references. A parent that the scaffold evicted is in no log: it has an id and no program.
-const REFERENCES: [Reference; 20] = [
+const REFERENCES: [Reference; 22] = [
+    to("clusters", "program_id", PROGRAMS),
+    to("clusters", "cluster_id", PROGRAMS),
     to("runs", "task", TASKS),
     to("tasks", "initial_program_id", PROGRAMS),
     to("objectives", "task", TASKS),

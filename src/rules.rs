@@ -79,14 +79,19 @@ impl Rules {
             }
         }
         let patterns = rules.iter().flat_map(|rule| &rule.patterns);
-        if let Some(empty) = rules.iter().find(|rule| rule.patterns.iter().any(|p| p.trim().is_empty())) {
-            return Err(format!("a pattern of rule `{}` is empty, and would match everything", empty.name));
+        if let Some(blank) = rules.iter().find(|rule| rule.patterns.iter().any(|p| p.trim().is_empty())) {
+            return Err(format!("a pattern of rule `{}` is blank", blank.name));
         }
         let built = RegexSetBuilder::new(patterns).case_insensitive(true).size_limit(MOST_BYTES).build();
         let patterns = built.map_err(|error| match error {
             regex::Error::Syntax(text) => format!("a pattern is no regular expression: {}", text.trim()),
             _ => "the patterns are too large together".to_owned(),
         })?;
+        // Such a pattern is in every text.
+        if let Some(pattern) = patterns.matches("").iter().next() {
+            let pattern = &patterns.patterns()[pattern];
+            return Err(format!("the pattern `{pattern}` matches everything"));
+        }
         let owners = (0..).zip(&rules).flat_map(|(at, rule)| std::iter::repeat_n(at, rule.patterns.len()));
         Ok(Self { owners: owners.collect(), patterns, rules })
     }
@@ -142,6 +147,27 @@ mod tests {
             Some("connection"),
         );
         check("[Errno 111] Connection refused", Some("connection"));
+        check("worker exited with code 137", Some("killed"));
+        check("subprocess returned non-zero, return code -9", Some("killed"));
+        check("/bin/sh: line 1:  4242 Killed", Some("killed"));
+        check("Last State: Terminated, Reason: OOMKilled", Some("killed"));
+        check("slurmstepd: error: Detected 1 oom-kill event(s) in step", Some("killed"));
+        check("selenium.TimeoutException: x", Some("timeout"));
+        check("429 Client Error for url", Some("rate_limit"));
+        check("grpc: RESOURCE_EXHAUSTED", Some("rate_limit"));
+        check("The model is overloaded. Please try again later", Some("rate_limit"));
+        check("ENOSPC: write", Some("no_space"));
+    }
+
+    #[test]
+    fn the_built_in_rules_change_only_with_a_version() {
+        let digest = blake3::hash(include_bytes!("../rules/failures.toml")).to_hex();
+        let versions = (crate::stage::code_version("ingest"), crate::stage::code_version("label"));
+        assert_eq!(
+            (digest.as_str(), versions),
+            ("a877bc628ba88df803fc0af81f5955e4a675888c37e6516779b21a2f450712b2", (4, 2)),
+            "they decide rows of `ingest` and `label`: raise both versions with them"
+        );
     }
 
     #[test]
@@ -150,6 +176,7 @@ mod tests {
         check("ImportError: cannot import name 'Extension' from 'jinja2'", None);
         check("usage: run.py [--timeout SECONDS]", None);
         check("MemoryError", None);
+        check("InvalidAnswer: a van is overloaded", None);
         check("circles 4 and 29 overlap; id 429eb670", None);
         check("", None);
     }
@@ -180,7 +207,10 @@ mod tests {
         check(&rule("a", "nothing", "['x']"), "unknown variant");
         check(&rule("A b", "timeout", "['x']"), "lower-case");
         check(&rule("a", "timeout", "[]"), "no pattern");
-        check(&rule("a", "timeout", "['']"), "empty");
+        check(&rule("a", "timeout", "[' ']"), "blank");
+        for everything in ["x*", "()", "a|", "^", "(?:)", "$"] {
+            check(&rule("a", "timeout", &format!("['{everything}']")), "matches everything");
+        }
         check(&rule("a", "timeout", "['(a{1000}){1000}']"), "too large");
         check("[[rule]]\nnames = 1", "unknown field");
     }

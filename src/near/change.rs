@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::tokens::{shingles, tokens};
+use super::tokens::{MOST_BYTES, shingles, tokens};
 
 /// Kinds of sets: one of lines that came and one of lines that went do not meet.
 const CAME: u64 = 1;
@@ -13,6 +13,7 @@ const WENT: u64 = 2;
 
 /// The hashes of what changed, behind those that are there; none where nothing did.
 pub fn hashes(parent: &str, child: &str, ngram: usize, out: &mut Vec<u64>) {
+    let [parent, child] = [parent, child].map(|text| &text[..text.floor_char_boundary(MOST_BYTES)]);
     for (kind, old, new) in [(CAME, parent, child), (WENT, child, parent)] {
         let mut words = Vec::new();
         lines_without(new, old).for_each(|line| tokens(line, &mut words));

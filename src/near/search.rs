@@ -4,16 +4,20 @@
 //! like one of each component there; what is joined already is not compared again, because a component is the same with
 //! one edge or with all. Every edge is a pair whose sets were compared: no sketch is believed.
 //!
-//! Memory: two numbers and a sketch for each item (sketches beyond the budget lie in a file and are read by place), and
-//! the keys of one band, which are looked at in as many passes as the budget makes of them.
+//! Memory: a number and a sketch for each item (sketches beyond the budget lie in a file and are read by place), the
+//! keys of one band, which are looked at in as many passes as the budget makes of them, and sets that are compared more
+//! than once, as far as there is room.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use rayon::prelude::*;
 
 use super::components::Components;
-use super::sketch::{Likeness, equal, key};
+use super::sketch::{Likeness, equal, is_filled, key};
 use super::sketches::Sketches;
 use super::tokens::{as_set, jaccard};
 use crate::error::Result;
@@ -46,23 +50,62 @@ impl Effort {
     }
 }
 
+/// What bounds the memory of a search.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Bytes for sketches; beyond it they lie in a file.
+    sketches: u64,
+    /// Sketches of that file that are in memory together.
+    at_once: usize,
+    /// Keys of a band that are looked at together.
+    keys: u64,
+    /// Hashes of sets that are held because they are often compared.
+    hashes: i64,
+}
+
+impl Limits {
+    fn of(budget: u64) -> Self {
+        Self {
+            sketches: budget / 2,
+            at_once: 1 << 14,
+            keys: (budget / 8 / KEYED).max(1 << 16),
+            hashes: (budget / 4 / 8) as i64,
+        }
+    }
+}
+
 /// Bytes of a key with its item.
 const KEYED: u64 = 8;
-/// Keys that are always looked at together.
-const LEAST_AT_ONCE: u64 = 1 << 16;
+/// Components of a meeting from which all threads look for one that is like a new member.
+const MANY: usize = 256;
 
 /// For each item the lowest of its component: items are linked by pairs whose similarity is the threshold or more.
 /// `budget` is about how many bytes of memory to use; `scratch` is a folder for what is beyond it.
+///
+/// Time grows with the pairs that meet. Where very many items are just below the threshold, nearly all meet and none is
+/// joined, so that is with the square of their number.
 pub fn search(
     items: &impl Items,
     likeness: &Likeness,
     budget: u64,
     scratch: &Path,
 ) -> Result<(Vec<u32>, Effort)> {
-    let sketches = Sketches::make(items, likeness, budget / 2, scratch)?;
+    search_within(items, likeness, Limits::of(budget), scratch, &|_, _| ())
+}
+
+/// The search; `join` hears of each pair that is joined.
+fn search_within(
+    items: &impl Items,
+    likeness: &Likeness,
+    limits: Limits,
+    scratch: &Path,
+    join: &(impl Fn(u32, u32) + Sync),
+) -> Result<(Vec<u32>, Effort)> {
+    let sketches = Sketches::make(items, likeness, limits.sketches, limits.at_once, scratch)?;
     let components = Components::new(items.count());
-    let search = Search { items, likeness, sketches: &sketches, components: &components };
-    let passes = u64::from(items.count()).div_ceil((budget / 4 / KEYED).max(LEAST_AT_ONCE)).max(1);
+    let room = AtomicI64::new(limits.hashes);
+    let search = Search { items, likeness, sketches: &sketches, components: &components, room: &room, join };
+    let passes = u64::from(items.count()).div_ceil(limits.keys).max(1);
     let mut effort = Effort::default();
     for band in 0..likeness.bands() {
         for pass in 0..passes {
@@ -72,49 +115,23 @@ pub fn search(
     Ok((components.into_lowest(), effort))
 }
 
-struct Search<'a, I> {
+struct Search<'a, I, J> {
     items: &'a I,
     likeness: &'a Likeness,
     sketches: &'a Sketches,
     components: &'a Components,
+    /// Hashes that may still be held.
+    room: &'a AtomicI64,
+    join: &'a J,
 }
 
-/// What a thread works with.
-#[derive(Default)]
-struct Workplace {
-    old_sketch: Vec<u8>,
-    new_sketch: Vec<u8>,
-    old_set: Held,
-    new_set: Held,
-}
-
-/// The set of an item, held because it is often compared again.
-#[derive(Default)]
-struct Held {
-    item: Option<u32>,
-    set: Vec<u64>,
-}
-
-impl Held {
-    fn set(&mut self, item: u32, items: &impl Items) -> Result<&[u64]> {
-        if self.item.replace(item) != Some(item) {
-            self.item = None;
-            self.set.clear();
-            items.hashes(item, &mut self.set)?;
-            as_set(&mut self.set);
-            self.item = Some(item);
-        }
-        Ok(&self.set)
-    }
-}
-
-impl<I: Items> Search<'_, I> {
+impl<I: Items, J: Fn(u32, u32) + Sync> Search<'_, I, J> {
     /// Looks at those that meet in a band, of the keys in one of several ranges of one size.
     fn band(&self, band: usize, pass: u64, passes: u64) -> Result<Effort> {
         let mut keyed: Vec<(u32, u32)> = Vec::new();
         self.sketches.each(|item, sketch| {
             let key = key(sketch, self.likeness.permutations, band);
-            if (u64::from(key) * passes) >> 32 == pass {
+            if is_filled(sketch) && (u64::from(key) * passes) >> 32 == pass {
                 keyed.push((key, item));
             }
         })?;
@@ -127,40 +144,37 @@ impl<I: Items> Search<'_, I> {
             }
             start = end;
         }
-        let meet = |work: &mut Workplace, at: &Range<usize>| self.meet(band, &keyed[at.clone()], work);
-        let efforts = meetings.par_iter().map_init(Workplace::default, meet);
+        let efforts = meetings.par_iter().map(|at| self.meet(band, &keyed[at.clone()]));
         efforts.try_reduce(Effort::default, |a, b| Ok(a.and(b)))
     }
 
     /// Joins those of a meeting that are alike.
-    fn meet(&self, band: usize, meeting: &[(u32, u32)], work: &mut Workplace) -> Result<Effort> {
+    fn meet(&self, band: usize, members: &[(u32, u32)]) -> Result<Effort> {
+        let meeting = Meeting::new(self.items, members, self.room);
         let mut effort = Effort::default();
-        // The components that are here, each with those of its members that are.
-        let mut circles: Vec<Vec<u32>> = Vec::new();
-        for &(_, new) in meeting {
-            let (mut home, mut at): (Option<usize>, usize) = (None, 0);
-            while at < circles.len() {
-                let circle = &circles[at];
-                let is_in = self.components.together(circle[0], new)
-                    || self.joins(band, new, circle, work, &mut effort)?;
-                match (is_in, home) {
-                    (true, None) => {
-                        circles[at].push(new);
-                        home = Some(at);
-                    }
-                    // It is what two of them have in common.
-                    (true, Some(home)) => {
-                        let other = circles.swap_remove(at);
-                        circles[home].extend(other);
-                        continue;
-                    }
-                    (false, _) => {}
-                }
+        // The components that are here, each with those of its members that are, by their places.
+        let mut circles: Vec<Vec<usize>> = Vec::new();
+        for new in 0..members.len() {
+            let look = |circle: &Vec<usize>| {
+                let known = self.components.together(members[circle[0]].1, members[new].1);
+                if known { Ok((true, Effort::default())) } else { self.joins(band, &meeting, new, circle) }
+            };
+            let found: Vec<(bool, Effort)> = match circles.len() < MANY {
+                true => circles.iter().map(look).collect::<Result<_>>()?,
+                false => circles.par_iter().map(look).collect::<Result<_>>()?,
+            };
+            effort = found.iter().fold(effort, |sum, (_, effort)| sum.and(*effort));
+            // What it is in becomes one circle: it is what they have in common.
+            let (mut home, mut at) = (vec![new], 0);
+            circles.retain_mut(|circle| {
+                let is_in = found[at].0;
                 at += 1;
-            }
-            if home.is_none() {
-                circles.push(vec![new]);
-            }
+                if is_in {
+                    home.append(circle);
+                }
+                !is_in
+            });
+            circles.push(home);
         }
         Ok(effort)
     }
@@ -169,33 +183,89 @@ impl<I: Items> Search<'_, I> {
     fn joins(
         &self,
         band: usize,
-        new: u32,
-        circle: &[u32],
-        work: &mut Workplace,
-        effort: &mut Effort,
-    ) -> Result<bool> {
+        meeting: &Meeting<'_, I>,
+        new: usize,
+        circle: &[usize],
+    ) -> Result<(bool, Effort)> {
+        let mut effort = Effort::default();
+        let new_item = meeting.members[new].1;
         for &old in circle {
-            if self.items.group(old) != self.items.group(new) || !self.is_candidate(band, old, new, work)? {
+            let old_item = meeting.members[old].1;
+            if self.items.group(old_item) != self.items.group(new_item)
+                || !self.is_candidate(band, old_item, new_item)?
+            {
                 continue;
             }
             effort.compared += 1;
-            let sets = (work.old_set.set(old, self.items)?, work.new_set.set(new, self.items)?);
-            if jaccard(sets.0, sets.1) >= self.likeness.threshold {
+            if is_alike(&meeting.set(old)?, &meeting.set(new)?, self.likeness.threshold) {
                 effort.alike += 1;
-                self.components.join(old, new);
-                return Ok(true);
+                self.components.join(old_item, new_item);
+                (self.join)(old_item, new_item);
+                return Ok((true, effort));
             }
         }
-        Ok(false)
+        Ok((false, effort))
     }
 
     /// Whether a pair is worth comparing: it has not met in a band before this one, and its sketches look alike.
-    fn is_candidate(&self, band: usize, old: u32, new: u32, work: &mut Workplace) -> Result<bool> {
+    fn is_candidate(&self, band: usize, old: u32, new: u32) -> Result<bool> {
+        let (mut old_room, mut new_room) = (Vec::new(), Vec::new());
         let permutations = self.likeness.permutations;
-        let old = self.sketches.get(old, &mut work.old_sketch)?;
-        let new = self.sketches.get(new, &mut work.new_sketch)?;
+        let old = self.sketches.get(old, &mut old_room)?;
+        let new = self.sketches.get(new, &mut new_room)?;
         let has_met = (0..band).any(|band| key(old, permutations, band) == key(new, permutations, band));
         Ok(!has_met && equal(old, new, permutations) >= self.likeness.least_equal())
+    }
+}
+
+/// Whether two sets in order have at least this similarity.
+fn is_alike(a: &[u64], b: &[u64], threshold: f64) -> bool {
+    // Not even if one held all of the other.
+    let (fewer, more) = (a.len().min(b.len()) as f64, a.len().max(b.len()) as f64);
+    fewer >= threshold * more && jaccard(a, b) >= threshold
+}
+
+/// Items that share a band, with their sets as far as there is room for them.
+struct Meeting<'a, I> {
+    items: &'a I,
+    members: &'a [(u32, u32)],
+    sets: Vec<OnceLock<Vec<u64>>>,
+    room: &'a AtomicI64,
+}
+
+impl<'a, I: Items> Meeting<'a, I> {
+    fn new(items: &'a I, members: &'a [(u32, u32)], room: &'a AtomicI64) -> Self {
+        let sets = members.iter().map(|_| OnceLock::new()).collect();
+        Self { items, members, sets, room }
+    }
+
+    /// The set of the member at a place, in order.
+    fn set(&self, place: usize) -> Result<Cow<'_, [u64]>> {
+        if let Some(set) = self.sets[place].get() {
+            return Ok(Cow::Borrowed(set));
+        }
+        let mut set = Vec::new();
+        self.items.hashes(self.members[place].1, &mut set)?;
+        as_set(&mut set);
+        let size = set.len() as i64;
+        if self.room.fetch_sub(size, Ordering::Relaxed) < size {
+            self.room.fetch_add(size, Ordering::Relaxed);
+            return Ok(Cow::Owned(set));
+        }
+        set.shrink_to_fit();
+        // Where another thread was faster, its set is the same, and the room is given back.
+        if let Err(set) = self.sets[place].set(set) {
+            self.room.fetch_add(size, Ordering::Relaxed);
+            return Ok(Cow::Owned(set));
+        }
+        Ok(self.sets[place].get().map_or(Cow::Owned(Vec::new()), |set| Cow::Borrowed(set)))
+    }
+}
+
+impl<I> Drop for Meeting<'_, I> {
+    fn drop(&mut self) {
+        let held: usize = self.sets.iter().filter_map(OnceLock::get).map(Vec::len).sum();
+        self.room.fetch_add(held as i64, Ordering::Relaxed);
     }
 }
 
@@ -247,22 +317,26 @@ mod tests {
         Likeness { ngram: 3, permutations: 128, threshold: 0.7 }
     }
 
-    fn found(texts: &Texts, budget: u64, threads: usize) -> Vec<u32> {
+    /// Limits under which sketches lie in a file of several batches, a band takes several passes, and no set is held.
+    const TIGHT: Limits = Limits { sketches: 0, at_once: 50, keys: 40, hashes: 0 };
+
+    fn found(texts: &Texts, limits: Limits, threads: usize) -> Vec<u32> {
         let scratch = tempfile::tempdir().expect("folder");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("pool");
-        pool.install(|| search(texts, &likeness(), budget, scratch.path())).expect("search").0
+        let search = || search_within(texts, &likeness(), limits, scratch.path(), &|_, _| ());
+        pool.install(search).expect("search").0
+    }
+
+    fn set(texts: &Texts, item: u32) -> Vec<u64> {
+        let mut set = Vec::new();
+        texts.hashes(item, &mut set).expect("hashes");
+        as_set(&mut set);
+        set
     }
 
     /// Components of all pairs that are alike, and those pairs with their similarity, found without sketches.
     fn by_comparing_all(texts: &Texts) -> (Vec<u32>, Vec<(u32, u32, f64)>) {
-        let sets: Vec<Vec<u64>> = (0..texts.count())
-            .map(|item| {
-                let mut set = Vec::new();
-                texts.hashes(item, &mut set).expect("hashes");
-                as_set(&mut set);
-                set
-            })
-            .collect();
+        let sets: Vec<Vec<u64>> = (0..texts.count()).map(|item| set(texts, item)).collect();
         let components = Components::new(texts.count());
         let mut alike = Vec::new();
         for a in 0..texts.count() {
@@ -280,7 +354,17 @@ mod tests {
     #[test]
     fn nothing_below_the_threshold_is_joined_and_little_above_it_is_missed() {
         let texts = families(60, 12);
-        let found = found(&texts, 1 << 30, 2);
+        let scratch = tempfile::tempdir().expect("folder");
+        let edges = std::sync::Mutex::new(Vec::new());
+        let join = |a, b| edges.lock().expect("lock").push((a, b));
+        let (found, effort) =
+            search_within(&texts, &likeness(), Limits::of(1 << 30), scratch.path(), &join).expect("search");
+        let edges = edges.into_inner().expect("lock");
+        assert_eq!(edges.len() as u64, effort.alike);
+        for (a, b) in edges {
+            assert!(jaccard(&set(&texts, a), &set(&texts, b)) >= likeness().threshold, "{a} {b}");
+            assert_eq!(texts.group(a), texts.group(b));
+        }
         let (exact, alike) = by_comparing_all(&texts);
         // Components of fewer edges are within those of all.
         let mut whole = std::collections::HashMap::new();
@@ -309,12 +393,13 @@ mod tests {
             sets
         };
         let order: Vec<usize> = (0..texts.0.len()).collect();
-        let expected = named(&texts, &found(&texts, 1 << 30, 1), &order);
-        for (turn, (budget, threads)) in [(1 << 30, 2), (1 << 12, 5), (0, 1)].into_iter().enumerate() {
+        let expected = named(&texts, &found(&texts, Limits::of(1 << 30), 1), &order);
+        let all = [(Limits::of(1 << 30), 2), (TIGHT, 5), (TIGHT, 1)];
+        for (turn, (limits, threads)) in all.into_iter().enumerate() {
             let mut order = order.clone();
             order.sort_by_cached_key(|at| *blake3::hash(format!("{turn} {at}").as_bytes()).as_bytes());
             let shuffled = Texts(order.iter().map(|&at| texts.0[at].clone()).collect());
-            assert_eq!(named(&shuffled, &found(&shuffled, budget, threads), &order), expected, "{budget}");
+            assert_eq!(named(&shuffled, &found(&shuffled, limits, threads), &order), expected, "{turn}");
         }
     }
 
@@ -328,7 +413,34 @@ mod tests {
             text(1, "a b c d e"),
             text(0, "a  b c d\te"),
         ]);
-        assert_eq!(found(&texts, 1 << 30, 2), [0, 1, 2, 3, 2]);
-        assert_eq!(found(&Texts(vec![]), 1 << 30, 2), [] as [u32; 0]);
+        assert_eq!(found(&texts, Limits::of(1 << 30), 2), [0, 1, 2, 3, 2]);
+        assert_eq!(found(&Texts(vec![]), TIGHT, 2), [] as [u32; 0]);
+    }
+
+    /// They were all compared with each other, in every band.
+    #[test]
+    fn what_is_empty_meets_nobody() {
+        let texts = Texts(vec![(0, String::new()); 100_000]);
+        let scratch = tempfile::tempdir().expect("folder");
+        let (found, effort) = search(&texts, &likeness(), 1 << 20, scratch.path()).expect("search");
+        assert_eq!(effort, Effort::default());
+        assert!(found.iter().enumerate().all(|(at, low)| at == *low as usize));
+    }
+
+    #[test]
+    fn a_large_meeting_is_one_whoever_looks() {
+        // Pairs are at about 0.65, so most meet and few are joined.
+        let common = (0..300).map(|n| format!("w{n} ")).collect::<String>();
+        let own = |at: u64| (0..30).map(|n| format!("own{} ", (at * 31 + n) % 9000)).collect::<String>();
+        let texts = Texts((0..2 * MANY as u64).map(|at| (0, format!("{common}{}", own(at)))).collect());
+        let (exact, _) = by_comparing_all(&texts);
+        for threads in [1, 3] {
+            let all = found(&texts, Limits::of(1 << 30), threads);
+            let mut whole = std::collections::HashMap::new();
+            for (found, exact) in all.iter().zip(&exact) {
+                assert_eq!(*whole.entry(*found).or_insert(*exact), *exact, "strangers are together");
+            }
+            assert_eq!(all, found(&texts, TIGHT, 2));
+        }
     }
 }

@@ -2,7 +2,8 @@
 //! as they share items (A. Broder, "On the resemblance and containment of documents", 1997).
 //!
 //! Of each lowest hash a byte is kept, which is enough for an estimate, and of each band of them one hash, by which
-//! candidates meet. That is 4 bytes a band and 1 a permutation: 192 bytes an item for 128 permutations in bands of 8.
+//! candidates meet. That is 4 bytes a band, 1 a permutation and 1 that says whether there is a set at all: 193 bytes an
+//! item for 128 permutations in bands of 8.
 
 /// How sets are sketched and when they are alike.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +43,7 @@ impl Likeness {
 
     /// Bytes of a sketch.
     pub fn bytes(&self) -> usize {
-        self.bands() * KEY + self.permutations
+        self.permutations + self.bands() * KEY + 1
     }
 
     /// How many bytes of two sketches must be equal at least, for the pair to be looked at.
@@ -105,6 +106,8 @@ impl Sketcher {
         }
         let hashes = &self.lowest[..self.permutations];
         let (bytes, keys) = sketch.split_at_mut(self.permutations);
+        let (keys, filled) = keys.split_at_mut(keys.len() - 1);
+        filled[0] = u8::from(!set.is_empty());
         for (byte, hash) in bytes.iter_mut().zip(hashes) {
             // The low bits: of the lowest of many hashes, the high ones are mostly zero.
             *byte = (hash & 0xff) as u8;
@@ -154,6 +157,11 @@ fn lowest_by_any(items: &[u32], salts: &[u32; CHUNK], factors: &[u32; CHUNK]) ->
 pub(super) fn key(sketch: &[u8], permutations: usize, band: usize) -> u32 {
     let at = permutations + band * KEY;
     sketch[at..].first_chunk::<KEY>().map_or(0, |key| u32::from_le_bytes(*key))
+}
+
+/// Whether a sketch is of a set with items. All others are equal, and mean nothing.
+pub(super) fn is_filled(sketch: &[u8]) -> bool {
+    sketch.last() == Some(&1)
 }
 
 /// In how many places two sketches are equal.

@@ -11,12 +11,11 @@ use super::search::Items;
 use super::sketch::{Likeness, Sketcher};
 use crate::error::{Error, Result};
 
-/// Items that are sketched before their sketches are put away.
-const BATCH: usize = 1 << 14;
-
 /// Sketches by item.
 pub(super) struct Sketches {
     bytes: usize,
+    /// Sketches of a file that are in memory together.
+    at_once: usize,
     place: Place,
 }
 
@@ -27,8 +26,14 @@ enum Place {
 
 impl Sketches {
     /// Makes the sketches of all items, on all threads. Those that take more than `budget` bytes go into a file in
-    /// `scratch`.
-    pub(super) fn make(items: &impl Items, likeness: &Likeness, budget: u64, scratch: &Path) -> Result<Self> {
+    /// `scratch`, `at_once` of them at a time.
+    pub(super) fn make(
+        items: &impl Items,
+        likeness: &Likeness,
+        budget: u64,
+        at_once: usize,
+        scratch: &Path,
+    ) -> Result<Self> {
         let (count, bytes) = (items.count() as usize, likeness.bytes());
         let sketch_all = |start: usize, out: &mut [u8]| {
             let new = || (Sketcher::new(likeness), Vec::new());
@@ -46,18 +51,18 @@ impl Sketches {
         if (count * bytes) as u64 <= budget {
             let mut all = vec![0; count * bytes];
             sketch_all(0, &mut all)?;
-            return Ok(Self { bytes, place: Place::Memory(all) });
+            return Ok(Self { bytes, at_once, place: Place::Memory(all) });
         }
         let path = scratch.join("sketches");
         let opened = File::options().read(true).write(true).create_new(true).open(&path);
         let mut file = opened.map_err(Error::io("create", &path))?;
-        let mut batch = vec![0; BATCH.min(count) * bytes];
-        for start in (0..count).step_by(BATCH) {
-            let batch = &mut batch[..BATCH.min(count - start) * bytes];
+        let mut batch = vec![0; at_once.min(count) * bytes];
+        for start in (0..count).step_by(at_once) {
+            let batch = &mut batch[..at_once.min(count - start) * bytes];
             sketch_all(start, batch)?;
             file.write_all(batch).map_err(Error::io("write", &path))?;
         }
-        Ok(Self { bytes, place: Place::File { file, path, items: count } })
+        Ok(Self { bytes, at_once, place: Place::File { file, path, items: count } })
     }
 
     /// An item's sketch; `room` is where it is put if it has to be read.
@@ -80,9 +85,9 @@ impl Sketches {
                 (0..).zip(all.chunks_exact(self.bytes)).for_each(|(item, sketch)| take(item, sketch));
             }
             Place::File { file, path, items } => {
-                let mut batch = vec![0; BATCH.min(*items) * self.bytes];
-                for start in (0..*items).step_by(BATCH) {
-                    let batch = &mut batch[..BATCH.min(items - start) * self.bytes];
+                let mut batch = vec![0; self.at_once.min(*items) * self.bytes];
+                for start in (0..*items).step_by(self.at_once) {
+                    let batch = &mut batch[..self.at_once.min(items - start) * self.bytes];
                     let at = (start * self.bytes) as u64;
                     file.read_exact_at(batch, at).map_err(Error::io("read", path))?;
                     let sketches = batch.chunks_exact(self.bytes);

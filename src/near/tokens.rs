@@ -35,9 +35,13 @@ const fn classes() -> [Class; 256] {
     classes
 }
 
+/// Bytes of a text that count: what is behind them is no part of its set, so that one hostile text does not fill the
+/// memory.
+pub const MOST_BYTES: usize = 2 << 20;
+
 /// The hashes of a text's tokens, in order, behind those that are there.
 pub fn tokens(text: &str, out: &mut Vec<u64>) {
-    let bytes = text.as_bytes();
+    let bytes = &text.as_bytes()[..text.len().min(MOST_BYTES)];
     let mut at = 0;
     while let Some(&first) = bytes.get(at) {
         let mut hash = (OFFSET ^ u64::from(first)).wrapping_mul(PRIME);

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Reader;
 use super::kinds::input;
 use super::stages::{
     Config, Dedup, Exact, Filter, Label, Near, NearOf, OnLeak, PerTask, Split, TaskLabel, ValidationRuns,
 };
+use super::{Reader, Span};
 use crate::code::Code;
 use crate::rules::{Rule, Rules};
 
@@ -115,9 +115,10 @@ pub(super) fn filter(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
 
 pub(super) fn split(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
     let input = input(reader, "input");
-    let (mut tasks, mut fraction) = (Vec::new(), None);
+    let (mut tasks, mut domains, mut fraction) = (Vec::new(), Vec::new(), None);
     if let Some(mut hold_out) = reader.table("hold_out") {
         tasks = hold_out.texts("tasks").unwrap_or_default();
+        domains = hold_out.texts("domains").unwrap_or_default();
         fraction = hold_out.fraction("fraction");
         hold_out.finish();
     }
@@ -126,18 +127,18 @@ pub(super) fn split(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
         validation = table.required("runs", Reader::fraction).map(|runs| ValidationRuns { runs });
         table.finish();
     }
-    let mut on_leak = None;
+    let (mut on_leak, mut near) = (None, None);
     if let Some(mut leak) = reader.table("leak") {
-        for key in ["near", "ngram"] {
-            if leak.has(key) {
-                leak.number(key);
-                leak.reject(
-                    key,
-                    Code::NotYet,
-                    format!("leak check `{key}` is not built yet"),
-                    "shared programs are checked",
-                );
-            }
+        near = threshold(&mut leak, "near");
+        if leak.has("ngram") {
+            leak.number("ngram");
+            let message = "leak check `ngram` is not built yet";
+            leak.reject(
+                "ngram",
+                Code::NotYet,
+                message,
+                "shared programs are checked, and with `near` almost equal ones",
+            );
         }
         if leak.has("on_leak") {
             let words = [("drop", OnLeak::Drop), ("error", OnLeak::Error), ("report", OnLeak::Report)];
@@ -146,15 +147,22 @@ pub(super) fn split(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
         leak.finish();
     }
     // Sorted, because the order of a list of names is not a parameter.
-    tasks.sort_by(|a, b| a.0.cmp(&b.0));
-    tasks.dedup_by(|a, b| a.0 == b.0);
-    let (hold_out_tasks, hold_out_spans) = tasks.into_iter().unzip();
+    let sorted = |mut names: Vec<(String, Span)>| -> (Vec<String>, Vec<Span>) {
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        names.dedup_by(|a, b| a.0 == b.0);
+        names.into_iter().unzip()
+    };
+    let (hold_out_tasks, hold_out_spans) = sorted(tasks);
+    let (hold_out_domains, hold_out_domain_spans) = sorted(domains);
     Some(Config::Split(Split {
         input: input?,
         hold_out_tasks,
         hold_out_spans,
+        hold_out_domains,
+        hold_out_domain_spans,
         hold_out_fraction: fraction.unwrap_or(0.0),
         validation,
+        leak_near: near,
         on_leak: on_leak.unwrap_or(OnLeak::Drop),
     }))
 }

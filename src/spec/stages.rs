@@ -217,10 +217,19 @@ pub struct Split {
     /// The places of these names in the spec.
     #[serde(skip)]
     pub hold_out_spans: Vec<Span>,
+    /// Domains whose tasks are all held out, with their alias groups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hold_out_domains: Vec<String>,
+    /// The places of these domains in the spec.
+    #[serde(skip)]
+    pub hold_out_domain_spans: Vec<Span>,
     /// The fraction of alias groups held out besides, by hash.
     pub hold_out_fraction: f64,
     /// Runs kept for validation.
     pub validation: Option<ValidationRuns>,
+    /// The similarity at which programs of both sides are a leak; `None` looks for equal ones alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leak_near: Option<f64>,
     /// What to do with leaks.
     pub on_leak: OnLeak,
 }

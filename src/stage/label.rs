@@ -19,7 +19,8 @@ pub(super) fn run(config: &Label, context: &Context<'_>, draft: &mut Draft) -> R
     check_tasks(config, context)?;
     let session = context.engine.merging(Width::Narrow);
     let statement = STATEMENT.replace("{judged}", &judged(config));
-    views::bind(&session, Some("input"), &context.inputs[0], &views::Needed::by(&statement))?;
+    // By the statement as it is written: a task may be called `response`.
+    views::bind(&session, Some("input"), &context.inputs[0], &views::Needed::by(STATEMENT))?;
     let scratch = context.store.scratch()?;
     failures(config, context, &session, scratch.path())?;
 
@@ -36,7 +37,7 @@ pub(super) fn run(config: &Label, context: &Context<'_>, draft: &mut Draft) -> R
             *counts.reasons.entry(outcome.unwrap_or("unknown_direction").to_owned()).or_default() += 1;
         }
         for rule in texts("systematic").flatten() {
-            *counts.reasons.entry(format!("systematic_{rule}")).or_default() += 1;
+            *counts.reasons.entry(format!("rule_{rule}")).or_default() += 1;
         }
         let beyond = batch.column_by_name("beyond_bound").map(arrow::array::AsArray::as_boolean);
         let beyond = beyond.map_or(0, arrow::array::BooleanArray::true_count);
@@ -90,7 +91,8 @@ fn check_tasks(config: &Label, context: &Context<'_>) -> Result<()> {
     let Some(task) = unknown else { return Ok(()) };
     let span = config.task_spans.get(task).cloned().unwrap_or(context.stage.span.clone());
     let message = format!("task `{task}` is neither in the logs nor in the catalogue");
-    let hint = did_you_mean(task, known.iter().map(String::as_str));
+    let all = known.iter().chain(context.catalog.tasks.keys());
+    let hint = did_you_mean(task, all.map(String::as_str));
     Err(context.pipeline.error(Diagnostic::new(Code::UnknownTask, span, message).with_hint(hint)).into())
 }
 
@@ -162,12 +164,12 @@ pub(super) fn judged_plainly() -> String {
 
 fn filled(absolute: &str, relative: &str, bound: &str, systematic: &str, joins: &str) -> String {
     let filled = [
+        ("{transitions}", "input.transitions"),
         ("{absolute}", absolute),
         ("{relative}", relative),
         ("{bound}", bound),
         ("{systematic}", systematic),
         ("{joins}", joins),
-        ("{transitions}", "input.transitions"),
     ];
     // Comments go first: a value of several lines would end one in its middle.
     let bare: Vec<&str> = OUTCOME.lines().filter(|line| !line.starts_with("--")).collect();

@@ -3,23 +3,34 @@
 //! Tasks that are one problem share an alias group and go together, so a held-out problem is held out under
 //! all its names. Sides are chosen by hash of the group or the run: adding tasks moves none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use finch_core::manifest::Counts;
-use finch_core::sample;
+use finch_core::shard::{Cuts, TableWriter};
+use finch_core::{Digest, sample};
 use serde::Serialize;
 
+use super::alike::{NONE, Programs, Source, copy};
 use super::{Context, Outcome, extended};
 use crate::code::Code;
 use crate::contract::Contract;
 use crate::error::Result;
+use crate::near::Likeness;
+use crate::shelf::Shelf;
 use crate::spec::{Diagnostic, OnLeak, Split, did_you_mean};
-use crate::sql::Value;
+use crate::sql::{Session, Value};
 use crate::store::Draft;
 
 const ASSIGN: &str = include_str!("../../sql/split.sql");
 const LEAKS: &str = include_str!("../../sql/leaks.sql");
+const LEAKS_NEAR: &str = include_str!("../../sql/leaks_near.sql");
+/// Tokens of a shingle and hashes of a sketch, where programs of both sides are compared.
+const NGRAM: usize = 5;
+const PERMUTATIONS: usize = 128;
 
 #[derive(Serialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SplitRow {
@@ -32,8 +43,9 @@ struct SplitRow {
 
 pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
     let runs = runs_by_task(context)?;
-    let mut warnings = check_hold_out(config, context, &runs)?;
-    let rows = assign(config, context, &runs);
+    let domains = domains(context)?;
+    let mut warnings = check_hold_out(config, context, &runs, &domains)?;
+    let rows = assign(config, context, &runs, &domains);
     draft.write_rows("splits", &[], &rows)?;
     let held: BTreeSet<&str> =
         rows.iter().filter(|row| row.split == "test").map(|row| row.task.as_str()).collect();
@@ -46,9 +58,8 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     let splits = Contract::of("splits").schema(&[]);
     session.bind(Some("side"), "splits", &draft.files("splits"), splits, &[])?;
     let key = Contract::of("transitions").key.clone();
-    let cuts = finch_core::shard::Cuts { shard_bytes: usize::MAX, ..Default::default() };
-    let mut assigned =
-        finch_core::shard::TableWriter::new(scratch.path(), "assigned", schema.clone(), &key, cuts)?;
+    let cuts = Cuts { shard_bytes: usize::MAX, ..Default::default() };
+    let mut assigned = TableWriter::new(scratch.path(), "assigned", schema.clone(), &key, cuts)?;
     let query = format!("{ASSIGN} ORDER BY transition_id");
     session.write(&query, &[], "transitions", &schema, &mut assigned)?;
     let assigned = assigned.finish()?;
@@ -58,8 +69,12 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     let action = if config.on_leak == OnLeak::Report { "report" } else { "drop" };
     let leak_schema = Contract::of("leaks").schema(&[]);
     let mut writer = draft.writer("leaks", &leak_schema)?;
+    if let Some(threshold) = config.leak_near {
+        clusters(threshold, context, &session, scratch.path())?;
+    }
+    let near = if config.leak_near.is_some() { LEAKS_NEAR } else { "" };
     session.write(
-        LEAKS,
+        &LEAKS.replace("{near}", near),
         &[("action", Value::Text(action.to_owned()))],
         "leaks",
         &leak_schema,
@@ -69,12 +84,14 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     session.bind(Some("side"), "leaks", &draft.files("leaks"), leak_schema.clone(), &[])?;
     let (leaked, pairs) = leaked(&session)?;
     if leaks > 0 && config.on_leak == OnLeak::Error {
-        let reason = format!("{leaked} transitions outside the test split share programs with it: {pairs}");
+        let reason = format!(
+            "{leaked} transitions outside the test split share programs with it, or have almost the same: {pairs}"
+        );
         let hint = "declare the tasks as one alias group, or set `on_leak = \"drop\"`";
         return Err(context.error(Code::Leak, reason, Some(hint)));
     }
     if leaks > 0 && config.on_leak == OnLeak::Report {
-        warnings.push(format!("{leaked} transitions outside the test split share programs with it: {pairs}"));
+        warnings.push(format!("{leaked} transitions outside the test split share programs with it, or have almost the same: {pairs}"));
     }
     let dropped = if action == "drop" {
         "SELECT DISTINCT transition_id AS leaked_id FROM side.leaks"
@@ -103,7 +120,7 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     let mut writer = draft.writer("removed", &removed_schema)?;
     let removed = format!(
         "SELECT leaked_id AS record_id, 'transition' AS record_kind, 'leak' AS code, \
-         'a program of it is also on the held-out side' AS reason FROM ({dropped}) ORDER BY leaked_id"
+         'a program of it is also on the held-out side, or almost' AS reason FROM ({dropped}) ORDER BY leaked_id"
     );
     session.write(&removed, &[], "removed", &removed_schema, &mut writer)?;
     counts.removed = draft.finish("removed", writer)?;
@@ -118,8 +135,43 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     Ok(Outcome { row_table: "transitions", counts, warnings, training: None, reading: None })
 }
 
+/// Binds `side.clusters`: the programs of both sides that are almost the same as others.
+fn clusters(threshold: f64, context: &Context<'_>, session: &Session<'_>, folder: &Path) -> Result<()> {
+    let mut wanted: HashMap<Digest, u32> = HashMap::new();
+    let query = "SELECT child_program, parent_program FROM side.assigned";
+    session.each(query, &[], |batch| {
+        for id in batch.columns().iter().flat_map(|column| column.as_string::<i32>().iter()).flatten() {
+            wanted.insert(id.parse()?, NONE);
+        }
+        Ok(())
+    })?;
+    let mut shelf = Shelf::create(folder)?;
+    copy(context, Source::Programs, &mut wanted, &mut shelf)?;
+    let texts = shelf.finish()?;
+    let likeness = Likeness { ngram: NGRAM, permutations: PERMUTATIONS, threshold };
+    let found = Programs::new(&texts, &wanted, NGRAM).clusters(
+        &likeness,
+        context.engine.memory_limit() / 4,
+        folder,
+    )?;
+    let column = |name: &str| Field::new(name, DataType::Utf8, false);
+    let schema = Arc::new(Schema::new(vec![column("program_id"), column("cluster_id")]));
+    let key = ["program_id".to_owned()];
+    let cuts = Cuts { shard_bytes: usize::MAX, ..Cuts::default() };
+    let mut writer = TableWriter::new(folder, "clusters", schema.clone(), &key, cuts)?;
+    for rows in found.chunks(8192) {
+        let ids = StringArray::from_iter_values(rows.iter().map(|(id, _)| id.to_string()));
+        let clusters = StringArray::from_iter_values(rows.iter().map(|(_, cluster)| cluster.to_string()));
+        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(ids), Arc::new(clusters)])
+            .map_err(|source| finch_core::Error::Arrow { table: "clusters".to_owned(), source })?;
+        writer.write(&batch)?;
+    }
+    let file = folder.join(&writer.finish()?.files[0].name);
+    session.bind(Some("side"), "clusters", &[file], schema, &key)
+}
+
 /// How many transitions leak, and between which tasks, for a message.
-fn leaked(session: &crate::sql::Session<'_>) -> Result<(u64, String)> {
+fn leaked(session: &Session<'_>) -> Result<(u64, String)> {
     let mut transitions = BTreeSet::new();
     let mut pairs = BTreeSet::new();
     session.each("SELECT transition_id, task, other_task FROM side.leaks", &[], |batch| {
@@ -156,13 +208,39 @@ fn runs_by_task(context: &Context<'_>) -> Result<BTreeMap<String, BTreeSet<Strin
     Ok(runs)
 }
 
+/// The domain of each task that has one.
+fn domains(context: &Context<'_>) -> Result<BTreeMap<String, String>> {
+    let mut domains = BTreeMap::new();
+    let query = "SELECT task, domain FROM input.tasks WHERE domain IS NOT NULL ORDER BY task";
+    context.session(query)?.each(query, &[], |batch| {
+        let cells = batch.column(0).as_string::<i32>().iter().zip(batch.column(1).as_string::<i32>());
+        domains.extend(cells.filter_map(|(task, domain)| Some((task?.to_owned(), domain?.to_owned()))));
+        Ok(())
+    })?;
+    Ok(domains)
+}
+
 /// A hold-out that names nothing is a mistake; one that names a known task without rows is a warning.
 fn check_hold_out(
     config: &Split,
     context: &Context<'_>,
     runs: &BTreeMap<String, BTreeSet<String>>,
+    domains: &BTreeMap<String, String>,
 ) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
+    let of_catalogue = context.catalog.tasks.values().filter_map(|task| task.domain.as_deref());
+    let known: BTreeSet<&str> = domains.values().map(String::as_str).chain(of_catalogue).collect();
+    for (domain, span) in config.hold_out_domains.iter().zip(&config.hold_out_domain_spans) {
+        if !known.contains(domain.as_str()) {
+            let message = format!("no task is of the held-out domain `{domain}`");
+            let hint = did_you_mean(domain, known.iter().copied());
+            let diagnostic = Diagnostic::new(Code::UnknownTask, span.clone(), message).with_hint(hint);
+            return Err(context.pipeline.error(diagnostic).into());
+        }
+        if !domains.values().any(|seen| seen == domain) {
+            warnings.push(format!("no task of the held-out domain `{domain}` is in the logs"));
+        }
+    }
     for (task, span) in config.hold_out_tasks.iter().zip(&config.hold_out_spans) {
         let known = context.catalog.tasks.contains_key(task);
         if !known && !runs.contains_key(task) {
@@ -180,15 +258,26 @@ fn check_hold_out(
 }
 
 /// The side of every task, and of the runs that are kept for validation.
-fn assign(config: &Split, context: &Context<'_>, runs: &BTreeMap<String, BTreeSet<String>>) -> Vec<SplitRow> {
+fn assign(
+    config: &Split,
+    context: &Context<'_>,
+    runs: &BTreeMap<String, BTreeSet<String>>,
+    domains: &BTreeMap<String, String>,
+) -> Vec<SplitRow> {
     let seed = context.pipeline.seed;
     let named: BTreeSet<&str> = config.hold_out_tasks.iter().map(String::as_str).collect();
-    let named_groups: BTreeSet<&str> = named.iter().map(|task| context.catalog.alias_group(task)).collect();
+    let is_in_domain =
+        |task: &str| domains.get(task).is_some_and(|domain| config.hold_out_domains.contains(domain));
+    let of_domains = runs.keys().map(String::as_str).filter(|task| is_in_domain(task));
+    let all = named.iter().copied().chain(of_domains);
+    let named_groups: BTreeSet<&str> = all.map(|task| context.catalog.alias_group(task)).collect();
     let mut rows = Vec::new();
     for (task, task_runs) in runs {
         let group = context.catalog.alias_group(task);
         let (split, reason) = if named.contains(task.as_str()) {
             ("test", "held_out_task")
+        } else if is_in_domain(task) {
+            ("test", "held_out_domain")
         } else if named_groups.contains(group) {
             ("test", "held_out_alias")
         } else if sample::unit(seed, "hold_out", group) < config.hold_out_fraction {
@@ -236,19 +325,19 @@ fn write_tasks(
         let groups: Vec<String> = names.map(|task| context.catalog.alias_group(&task).to_owned()).collect();
         let flags: arrow::array::BooleanArray =
             groups.iter().map(|group| Some(held_groups.contains(group.as_str()))).collect();
-        let groups = arrow::array::StringArray::from(groups);
+        let groups = StringArray::from(groups);
         let columns: Vec<arrow::array::ArrayRef> = schema
             .fields()
             .iter()
             .map(|field| match field.name().as_str() {
-                "alias_group" => Ok(std::sync::Arc::new(groups.clone()) as arrow::array::ArrayRef),
-                "held_out" => Ok(std::sync::Arc::new(flags.clone()) as arrow::array::ArrayRef),
+                "alias_group" => Ok(Arc::new(groups.clone()) as arrow::array::ArrayRef),
+                "held_out" => Ok(Arc::new(flags.clone()) as arrow::array::ArrayRef),
                 name => batch.column_by_name(name).cloned().ok_or_else(|| {
                     context.error(Code::MissingColumn, format!("tasks lack the column `{name}`"), None)
                 }),
             })
             .collect::<Result<_>>()?;
-        let batch = arrow::array::RecordBatch::try_new(schema.clone(), columns)
+        let batch = RecordBatch::try_new(schema.clone(), columns)
             .map_err(|source| finch_core::Error::Arrow { table: "tasks".to_owned(), source })?;
         Ok(writer.write(&batch)?)
     })?;

@@ -145,6 +145,31 @@ fn nothing_but_content_decides_what_is_almost_the_same() {
 }
 
 #[test]
+fn one_stays_of_each_cluster_outcome_and_cluster_of_parents_and_none_is_lost() {
+    let spec = format!(
+        "{LABEL}\n[stages.unique]\nkind = \"dedup\"\ninput = \"labelled\"\nnear = {{ ngram = 3, threshold = 0.5 }}\n"
+    );
+    let project = Project::new(&spec);
+    project.program("run", &Program { code: code(40, &[]), ..Program::new(1, None, 1.0) });
+    for n in 2..80 {
+        let (line, rate) = ((n % 5) as usize * 3, format!("{}", n % 20));
+        let parent = if n < 10 { 1 } else { n % 7 + 2 };
+        let program = child(n, parent, (n % 4) as f64, code(40, &[(line, &change(&rate))]));
+        project.program("run", &Program { answer: Some(format!("answer {}", n % 40)), ..program });
+    }
+    project.run().ok();
+    let kept = "SELECT u.change_cluster, u.outcome, coalesce(c.cluster_id, u.parent_candidate) AS parents, count(*) AS n \
+                FROM unique.transitions u LEFT JOIN unique.clusters c ON c.program_id = u.parent_program GROUP BY 1, 2, 3";
+    let of_input = project.value("SELECT count(*) FROM labelled.transitions");
+    assert!(project.rows(kept).iter().all(|row| row["n"] == 1));
+    assert!(project.rows(kept).len() > 5, "there is something to choose from");
+    assert_eq!(project.value("SELECT sum(near_multiplicity) FROM unique.transitions"), of_input);
+    let none = "SELECT count(*) FROM unique.clusters WHERE size < 1 OR cluster_id > program_id";
+    assert_eq!(project.value(none), json!(0));
+    project.finch(&["verify", "--store", "store"]).ok();
+}
+
+#[test]
 fn answers_can_be_compared_instead() {
     let project = deduplicating("near = { of = \"response\", threshold = 0.7 }");
     project.program("run", &Program::new(1, None, 1.0));

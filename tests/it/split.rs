@@ -55,6 +55,63 @@ fn a_clean_split_has_no_leak() {
     assert_eq!(project.value("SELECT count(*) FROM leaks"), json!(0));
 }
 
+/// A program of 60 lines, of which the caller's number are others.
+fn long(changed: u64) -> String {
+    let line =
+        |n: u64| format!("    value_{n} = combine(value_{n}, {})\n", if n < changed { n + 1000 } else { n });
+    format!("def search():\n{}", (0..60).map(line).collect::<String>())
+}
+
+#[test]
+fn a_program_that_is_almost_one_of_the_held_out_side_is_a_leak_when_asked() {
+    for (leak, left) in [("", 2), ("leak = { near = 0.97 }", 2), ("leak = { near = 0.7 }", 1)] {
+        let project = two_tasks(leak, &long(0));
+        let near = Program { code: long(3), ..Program::new(12, Some(10), 4.0) };
+        project.program("a", &near);
+        project.run().ok();
+        let trained = "SELECT count(*) FROM split.transitions WHERE split = 'train'";
+        assert_eq!(project.value(trained), json!(left), "{leak}");
+        let leaks = project.rows("SELECT kind, task, other_task, evidence = other AS same FROM leaks");
+        let expected = match left {
+            1 => json!([{"kind": "near_program", "task": "trained", "other_task": "held", "same": false}]),
+            _ => json!([]),
+        };
+        assert_eq!(json!(leaks), expected, "{leak}");
+    }
+}
+
+#[test]
+fn a_domain_is_held_out_whole_with_the_aliases_of_its_tasks() {
+    let split = |domain: &str| {
+        format!("{LABEL}\n[stages.split]\nkind = \"split\"\ninput = \"labelled\"\nhold_out = {{ domains = [\"{domain}\"] }}\n")
+            .replace("seed = 1", "seed = 1\ntasks = \"tasks.toml\"")
+    };
+    let project = Project::new(&split("Routes"));
+    project.write(
+        "tasks.toml",
+        "[tasks.tour]\ndomain = \"Routes\"\nalias_group = \"tsp\"\n[tasks.salesman]\nalias_group = \"tsp\"\n\
+         [tasks.packing]\ndomain = \"Packing\"\n",
+    );
+    for (at, task) in ["tour", "salesman", "packing"].into_iter().enumerate() {
+        let first = 10 * at as u64 + 1;
+        project.write(&format!("logs/{task}/finch.toml"), format!("task = \"{task}\"\n"));
+        project.program(task, &Program::new(first, None, 1.0));
+        project.program(task, &Program::new(first + 1, Some(first), 2.0));
+    }
+    project.run().ok();
+    let sides = project.rows("SELECT task, split, reason FROM splits ORDER BY task");
+    assert_eq!(
+        json!(sides),
+        json!([
+            {"task": "packing", "split": "train", "reason": "train"},
+            {"task": "salesman", "split": "test", "reason": "held_out_alias"},
+            {"task": "tour", "split": "test", "reason": "held_out_domain"},
+        ])
+    );
+    project.write("spec.toml", split("Route"));
+    project.run().fails(2, &["F0405", "no task is of the held-out domain `Route`", "did you mean `Routes`?"]);
+}
+
 #[test]
 fn a_held_out_task_without_rows_is_still_held_out() {
     let spec = format!(

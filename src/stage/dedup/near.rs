@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use finch_core::Digest;
@@ -12,11 +13,12 @@ use finch_core::shard::TableWriter;
 
 use super::{bind, narrow, side, writer};
 use crate::contract::{Contract, conform};
-use crate::error::Result;
-use crate::near::{Items, Likeness, change, search, tokens};
+use crate::error::{Error, Result};
+use crate::near::{Items, Likeness, change, search};
 use crate::shelf::{Shelf, Texts};
 use crate::spec::{Near, NearOf};
-use crate::sql::{Session, Width, views};
+use crate::sql::Session;
+use crate::stage::alike::{NONE, Programs, Source, copy, whole};
 use crate::stage::{Context, label};
 use crate::store::Draft;
 
@@ -43,12 +45,12 @@ pub(super) fn find(
     };
     let budget = context.engine.memory_limit() / 4;
 
-    let programs = Programs { texts: &texts, order: steps.programs_in_order(), ngram: likeness.ngram };
     let room = context.store.scratch()?;
-    let (lowest, _) = search(&programs, &likeness, budget, room.path())?;
+    let programs = Programs::new(&texts, &steps.programs, likeness.ngram);
+    let found = programs.clusters(&likeness, budget, room.path())?;
     let schema = Contract::of("clusters").schema(&[]);
     let mut clusters = draft.writer("clusters", &schema)?;
-    write_clusters(&programs, &lowest, &schema, &mut clusters)?;
+    write_clusters(&found, &schema, &mut clusters)?;
     draft.finish("clusters", clusters)?;
     session.bind(Some("side"), "clusters", &draft.files("clusters"), schema, &["program_id".to_owned()])?;
 
@@ -62,11 +64,7 @@ pub(super) fn find(
         let id = |at: usize| steps.ids[at].to_string();
         let ids = StringArray::from_iter_values(rows.clone().map(id));
         let clusters = StringArray::from_iter_values(lowest[rows].iter().map(|&low| id(low as usize)));
-        writer.write(&batch(
-            "changes",
-            &columns,
-            vec![std::sync::Arc::new(ids), std::sync::Arc::new(clusters)],
-        )?)?;
+        writer.write(&batch("changes", &columns, vec![Arc::new(ids), Arc::new(clusters)])?)?;
     }
     bind(session, folder, "changes", columns, writer)?;
 
@@ -91,29 +89,21 @@ fn batch(table: &str, schema: &arrow::datatypes::SchemaRef, columns: Vec<ArrayRe
 }
 
 fn write_clusters(
-    programs: &Programs<'_>,
-    lowest: &[u32],
+    found: &[(Digest, Digest)],
     schema: &arrow::datatypes::SchemaRef,
     writer: &mut TableWriter,
 ) -> Result<()> {
-    let mut sizes = vec![0_i64; lowest.len()];
-    lowest.iter().for_each(|&low| sizes[low as usize] += 1);
-    for start in (0..lowest.len()).step_by(ROWS_AT_ONCE) {
-        let rows = start..lowest.len().min(start + ROWS_AT_ONCE);
-        let id = |at: usize| programs.order[at].0.to_string();
-        let low = |at: usize| lowest[at] as usize;
-        let ids = StringArray::from_iter_values(rows.clone().map(id));
-        let clusters = StringArray::from_iter_values(rows.clone().map(|at| id(low(at))));
-        let sizes = Int64Array::from_iter_values(rows.map(|at| sizes[low(at)]));
-        let columns: Vec<ArrayRef> =
-            vec![std::sync::Arc::new(ids), std::sync::Arc::new(clusters), std::sync::Arc::new(sizes)];
+    let mut sizes: HashMap<Digest, i64> = HashMap::new();
+    found.iter().for_each(|(_, cluster)| *sizes.entry(*cluster).or_default() += 1);
+    for rows in found.chunks(ROWS_AT_ONCE) {
+        let ids = StringArray::from_iter_values(rows.iter().map(|(id, _)| id.to_string()));
+        let clusters = StringArray::from_iter_values(rows.iter().map(|(_, cluster)| cluster.to_string()));
+        let sizes = Int64Array::from_iter_values(rows.iter().map(|(_, cluster)| sizes[cluster]));
+        let columns: Vec<ArrayRef> = vec![Arc::new(ids), Arc::new(clusters), Arc::new(sizes)];
         writer.write(&batch("clusters", schema, columns)?)?;
     }
     Ok(())
 }
-
-/// A text that is none.
-const NONE: u32 = u32::MAX;
 
 /// The transitions that are left, in the order of their ids.
 #[derive(Default)]
@@ -173,63 +163,20 @@ impl Steps {
     /// Copies the texts that are compared, and numbers the steps by them.
     fn texts(&mut self, context: &Context<'_>, folder: &Path) -> Result<Texts> {
         let mut shelf = Shelf::create(folder)?;
-        for (query, places) in [
-            ("SELECT program_id, code FROM input.programs", &mut self.programs),
-            ("SELECT text_id, text FROM input.texts", &mut self.responses),
-        ] {
-            let mut numbers = vec![NONE; places.len()];
-            let session = context.engine.session(Width::Wide);
-            views::bind(&session, Some("input"), &context.inputs[0], &views::Needed::by(query))?;
-            if !places.is_empty() {
-                session.each(query, &[], |batch| {
-                    let (ids, texts) =
-                        (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
-                    for (id, text) in ids.iter().zip(texts).filter_map(|(id, text)| id.zip(text)) {
-                        if let Some(&place) = places.get(&id.parse()?) {
-                            numbers[place as usize] = shelf.add(text)?;
-                        }
-                    }
-                    Ok(())
-                })?;
-            }
-            places.values_mut().for_each(|place| *place = numbers[*place as usize]);
-            let number = |place: u32| if place == NONE { NONE } else { numbers[place as usize] };
-            for step in &mut self.rows {
-                if query.ends_with("programs") {
-                    (step.parent, step.child) = (number(step.parent), number(step.child));
-                } else {
-                    step.response = number(step.response);
-                }
-            }
+        let mut numbers = |source, places: &mut HashMap<Digest, u32>| {
+            let mut ids: Vec<Digest> = vec![Digest::of_bytes(b""); places.len()];
+            places.iter().for_each(|(id, place)| ids[*place as usize] = *id);
+            copy(context, source, places, &mut shelf)?;
+            Ok::<Vec<u32>, Error>(ids.iter().map(|id| places[id]).collect())
+        };
+        let programs = numbers(Source::Programs, &mut self.programs)?;
+        let responses = numbers(Source::Texts, &mut self.responses)?;
+        let number = |of: &[u32], place: u32| if place == NONE { NONE } else { of[place as usize] };
+        for step in &mut self.rows {
+            (step.parent, step.child) = (number(&programs, step.parent), number(&programs, step.child));
+            step.response = number(&responses, step.response);
         }
         shelf.finish()
-    }
-
-    fn programs_in_order(&self) -> Vec<(Digest, u32)> {
-        let mut order: Vec<(Digest, u32)> = self.programs.iter().map(|(id, number)| (*id, *number)).collect();
-        order.sort_unstable();
-        order
-    }
-}
-
-/// Whole programs, of all tasks.
-struct Programs<'a> {
-    texts: &'a Texts,
-    order: Vec<(Digest, u32)>,
-    ngram: usize,
-}
-
-impl Items for Programs<'_> {
-    fn count(&self) -> u32 {
-        self.order.len() as u32
-    }
-
-    fn group(&self, _: u32) -> u32 {
-        0
-    }
-
-    fn hashes(&self, item: u32, out: &mut Vec<u64>) -> Result<()> {
-        whole(self.texts, self.order[item as usize].1, self.ngram, out)
     }
 }
 
@@ -260,13 +207,4 @@ impl Items for Changes<'_> {
         }
         Ok(())
     }
-}
-
-fn whole(texts: &Texts, number: u32, ngram: usize, out: &mut Vec<u64>) -> Result<()> {
-    if number != NONE {
-        let mut words = Vec::new();
-        tokens::tokens(&texts.get(number)?, &mut words);
-        tokens::shingles(&words, ngram, 0, out);
-    }
-    Ok(())
 }
