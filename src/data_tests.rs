@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use finch_core::{Digest, Kind};
 
 use crate::error::{Error, Result};
-use crate::spec::{DataTest, Pipeline, Stage};
+use crate::spec::{DataTest, Pipeline, Stage, TestRule};
 use crate::sql::format::Format;
 use crate::sql::views::{self, Needed};
 use crate::sql::{Engine, Session};
@@ -23,6 +23,8 @@ const SHOWN: usize = 200;
 pub struct Failed {
     /// The test.
     pub test: String,
+    /// What it demands.
+    pub rule: TestRule,
     /// Rows that should not be there.
     pub rows: u64,
     /// The first of them as JSON, cut.
@@ -34,11 +36,21 @@ pub struct Failed {
 impl Failed {
     /// In one line.
     pub fn words(&self) -> String {
-        let Self { test, rows, first, saved } = self;
-        format!(
-            "`{test}` found {rows} rows that should not be there, such as {first}; all are in `{}`",
-            saved.display()
-        )
+        let Self { test, rule, rows, first, saved } = self;
+        let found = match rule {
+            TestRule::Query(_) => format!("{rows} rows that should not be there, such as {first}"),
+            TestRule::Unique { columns, .. } => {
+                format!("{rows} values of `{}` more than once, such as {first}", columns.join("`, `"))
+            }
+            TestRule::Rows { min, max, .. } => {
+                let least = min.map(|min| format!("at least {min}"));
+                let most = max.map(|max| format!("at most {max}"));
+                let wanted: Vec<String> = least.into_iter().chain(most).collect();
+                let there = first.trim_matches(|c: char| !c.is_ascii_digit());
+                return format!("`{test}` found {there} rows where there should be {}", wanted.join(" and "));
+            }
+        };
+        format!("`{test}` found {found}; all are in `{}`", saved.display())
     }
 }
 
@@ -80,7 +92,9 @@ pub fn run(
         let saved = folder.join(format!("{}.parquet", test.name));
         match save(&session, &query, &saved, store)? {
             None => remove(&saved)?,
-            Some((rows, first)) => failed.push(Failed { test: test.name.clone(), rows, first, saved }),
+            Some((rows, first)) => {
+                failed.push(Failed { test: test.name.clone(), rule: test.rule.clone(), rows, first, saved });
+            }
         }
     }
     Ok(failed)

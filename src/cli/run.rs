@@ -61,7 +61,9 @@ impl Check {
             vec![test.stage.stage.clone(), test.name.clone(), word.to_owned(), what]
         });
         let rows: Vec<Vec<String>> = rows.collect();
-        if !rows.is_empty() {
+        if self.data && rows.is_empty() {
+            text += "the spec has no data tests; `[tests]` holds them\n";
+        } else if !rows.is_empty() {
             text += &columns(&["stage", "test", "result", ""], &rows);
         }
         print(&text)?;

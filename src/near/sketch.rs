@@ -26,7 +26,7 @@ const ERRORS: f64 = 3.0;
 const BY_CHANCE: f64 = 1.0 / 256.0;
 
 impl Likeness {
-    /// Hashes of a band: as many as still bring together all but [`MISSED`] of the pairs that are [`ABOVE`] the
+    /// Hashes of a band: as many as still bring together all but `MISSED` of the pairs that are `ABOVE` the
     /// threshold. A band of `r` hashes is equal with probability `s^r`.
     pub fn rows(&self) -> usize {
         let similarity = (self.threshold + ABOVE).min(1.0);

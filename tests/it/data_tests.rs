@@ -65,13 +65,21 @@ fn a_dataset_that_passed_is_not_asked_again_until_the_tests_change() {
     project.write("spec.toml", spec.replace("min = 1", "min = 2"));
     assert!(project.run().ok().err.contains("2 of 2 data tests passed"));
     project.write("spec.toml", spec.replace("min = 1", "max = 1"));
-    project.run().fails(1, &["1 of 2 data tests failed", "`some` found 1 rows", "{\"rows\":2}"]);
+    project
+        .run()
+        .fails(1, &["1 of 2 data tests failed", "`some` found 2 rows where there should be at most 1"]);
 }
 
 #[test]
 fn rows_that_are_not_unique_are_named() {
     let project = tested("[tests.one_a_task]\nstage = \"kept\"\nunique = [\"task\", \"outcome\"]\n");
-    project.run().fails(1, &["`one_a_task` found 1 rows", "\"outcome\":\"improvement\",\"rows\":2"]);
+    project.run().fails(
+        1,
+        &[
+            "`one_a_task` found 1 values of `task`, `outcome` more than once",
+            "\"outcome\":\"improvement\",\"rows\":2",
+        ],
+    );
     let other =
         tested("[tests.programs]\nstage = \"kept\"\ntable = \"programs\"\nunique = [\"program_id\"]\n");
     other.run().ok();
@@ -86,7 +94,7 @@ fn check_runs_data_tests_over_what_is_built_and_builds_nothing() {
     project.finch(&["run", "spec.toml", "--only", "labelled"]).ok();
     let found = project.finch(&["check", "--data", "spec.toml"]);
     assert!(found.code == 1 && found.out.contains("not built"), "{}{}", found.out, found.err);
-    project.run().fails(1, &["`many` found 1 rows"]);
+    project.run().fails(1, &["`many` found 2 rows where there should be at least 10"]);
     let found = project.finch(&["check", "--data", "spec.toml"]);
     assert!(
         found.code == 1 && found.out.contains("passed") && found.out.contains("FAILED"),
