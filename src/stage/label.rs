@@ -1,8 +1,8 @@
 //! `label`: what each step did to the score. It annotates; removing is the filter's work.
 
 use finch_core::manifest::Counts;
-use finch_core::shard::{Cuts, TableWriter};
 
+use super::side::{bind, narrow, writer};
 use super::{Context, Outcome, extended};
 use crate::code::Code;
 use crate::error::Result;
@@ -111,15 +111,10 @@ fn failures(
     let values = [("all", json(all.all())), ("own", json(&config.rules))];
     let wide = context.engine.session(Width::Wide).with_failure_rule();
     views::bind(&wide, Some("input"), &context.inputs[0], &views::Needed::by(FAILURES))?;
-    let column = |name: &str| arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Utf8, false);
-    let columns =
-        std::sync::Arc::new(arrow::datatypes::Schema::new(vec![column("candidate_id"), column("rule")]));
-    let key = ["candidate_id".to_owned()];
-    let cuts = Cuts { shard_bytes: usize::MAX, ..Cuts::default() };
-    let mut writer = TableWriter::new(folder, "failures", columns.clone(), &key, cuts)?;
+    let columns = narrow(&["candidate_id", "rule"]);
+    let mut writer = writer(folder, "failures", &columns)?;
     wide.write(FAILURES, &values, "failures", &columns, &mut writer)?;
-    let file = folder.join(&writer.finish()?.files[0].name);
-    session.bind(Some("side"), "failures", &[file], columns, &key)
+    bind(session, folder, "failures", columns, writer)
 }
 
 /// The failures that are not the program's, by the words of the readers.
@@ -135,7 +130,7 @@ fn judged(config: &Label) -> String {
         .tasks
         .iter()
         .map(|(task, own)| {
-            let bound = own.bound.map_or("CAST(NULL AS DOUBLE)".to_owned(), |bound| format!("{bound:?}"));
+            let bound = own.bound.map_or(NO_BOUND.to_owned(), |bound| format!("{bound:?}"));
             format!("({}, {:?}, {:?}, {bound})", quoted(task), own.absolute, own.relative)
         })
         .collect();

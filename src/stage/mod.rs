@@ -11,6 +11,7 @@ mod ingest;
 mod label;
 mod pack;
 mod render;
+mod side;
 mod split;
 mod sql;
 mod tokenizer;

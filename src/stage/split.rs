@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
 use finch_core::manifest::Counts;
 use finch_core::shard::{Cuts, TableWriter};
 use finch_core::{Digest, sample};
 use serde::Serialize;
 
 use super::alike::{NONE, Programs, Source, copy};
+use super::side::side_pairs;
 use super::{Context, Outcome, extended};
 use crate::code::Code;
 use crate::contract::Contract;
@@ -154,20 +154,7 @@ fn clusters(threshold: f64, context: &Context<'_>, session: &Session<'_>, folder
         context.engine.memory_limit() / 4,
         folder,
     )?;
-    let column = |name: &str| Field::new(name, DataType::Utf8, false);
-    let schema = Arc::new(Schema::new(vec![column("program_id"), column("cluster_id")]));
-    let key = ["program_id".to_owned()];
-    let cuts = Cuts { shard_bytes: usize::MAX, ..Cuts::default() };
-    let mut writer = TableWriter::new(folder, "clusters", schema.clone(), &key, cuts)?;
-    for rows in found.chunks(8192) {
-        let ids = StringArray::from_iter_values(rows.iter().map(|(id, _)| id.to_string()));
-        let clusters = StringArray::from_iter_values(rows.iter().map(|(_, cluster)| cluster.to_string()));
-        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(ids), Arc::new(clusters)])
-            .map_err(|source| finch_core::Error::Arrow { table: "clusters".to_owned(), source })?;
-        writer.write(&batch)?;
-    }
-    let file = folder.join(&writer.finish()?.files[0].name);
-    session.bind(Some("side"), "clusters", &[file], schema, &key)
+    side_pairs(session, folder, "clusters", &["program_id", "cluster_id"], found.into_iter())
 }
 
 /// How many transitions leak, and between which tasks, for a message.

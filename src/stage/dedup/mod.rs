@@ -7,10 +7,9 @@ mod near;
 
 use std::path::Path;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use finch_core::manifest::Counts;
-use finch_core::shard::{Cuts, TableWriter};
 
+use super::side::{bind, narrow, side, writer};
 use super::{Context, Outcome, extended};
 use crate::contract::Contract;
 use crate::error::Result;
@@ -101,37 +100,6 @@ fn code_keys(context: &Context<'_>, session: &Session<'_>, folder: &Path) -> Res
     let mut writer = writer(folder, "code_keys", &columns)?;
     wide.write(query, &[], "code_keys", &columns, &mut writer)?;
     bind(session, folder, "code_keys", columns, writer)
-}
-
-/// Writes what a statement finds to a table aside, and binds it as `side.<name>`. Its first column is its key.
-fn side(session: &Session<'_>, folder: &Path, name: &str, columns: &[&str], query: &str) -> Result<()> {
-    let columns = narrow(columns);
-    let mut writer = writer(folder, name, &columns)?;
-    session.write(query, &[], name, &columns, &mut writer)?;
-    bind(session, folder, name, columns, writer)
-}
-
-fn narrow(columns: &[&str]) -> SchemaRef {
-    let column = |name: &&str| Field::new(*name, DataType::Utf8, false);
-    std::sync::Arc::new(Schema::new(columns.iter().map(column).collect::<Vec<_>>()))
-}
-
-fn writer(folder: &Path, name: &str, columns: &SchemaRef) -> Result<TableWriter> {
-    let key = [columns.field(0).name().clone()];
-    let cuts = Cuts { shard_bytes: usize::MAX, ..Cuts::default() };
-    Ok(TableWriter::new(folder, name, columns.clone(), &key, cuts)?)
-}
-
-fn bind(
-    session: &Session<'_>,
-    folder: &Path,
-    name: &str,
-    columns: SchemaRef,
-    writer: TableWriter,
-) -> Result<()> {
-    let key = [columns.field(0).name().clone()];
-    let file = folder.join(&writer.finish()?.files[0].name);
-    session.bind(Some("side"), name, &[file], columns, &key)
 }
 
 #[cfg(test)]

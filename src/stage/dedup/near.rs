@@ -11,7 +11,6 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use finch_core::Digest;
 use finch_core::shard::TableWriter;
 
-use super::{bind, narrow, side, writer};
 use crate::contract::{Contract, conform};
 use crate::error::{Error, Result};
 use crate::near::{Items, Likeness, change, search};
@@ -19,6 +18,7 @@ use crate::shelf::{Shelf, Texts};
 use crate::spec::{Near, NearOf};
 use crate::sql::Session;
 use crate::stage::alike::{NONE, Programs, Source, copy, whole};
+use crate::stage::side::{side, side_pairs};
 use crate::stage::{Context, label};
 use crate::store::Draft;
 
@@ -57,16 +57,8 @@ pub(super) fn find(
     let changes = Changes { texts: &texts, steps: &steps.rows, ngram: likeness.ngram };
     let room = context.store.scratch()?;
     let (lowest, _) = search(&changes, &likeness, budget, room.path())?;
-    let columns = narrow(&["transition_id", "change_cluster"]);
-    let mut writer = writer(folder, "changes", &columns)?;
-    for start in (0..lowest.len()).step_by(ROWS_AT_ONCE) {
-        let rows = start..lowest.len().min(start + ROWS_AT_ONCE);
-        let id = |at: usize| steps.ids[at].to_string();
-        let ids = StringArray::from_iter_values(rows.clone().map(id));
-        let clusters = StringArray::from_iter_values(lowest[rows].iter().map(|&low| id(low as usize)));
-        writer.write(&batch("changes", &columns, vec![Arc::new(ids), Arc::new(clusters)])?)?;
-    }
-    bind(session, folder, "changes", columns, writer)?;
+    let pairs = lowest.iter().enumerate().map(|(at, &low)| (steps.ids[at], steps.ids[low as usize]));
+    side_pairs(session, folder, "changes", &["transition_id", "change_cluster"], pairs)?;
 
     let statement = statement(context.transitions_schema()?.column_with_name("outcome").is_some());
     side(session, folder, "near_stands", &["transition_id", "change_cluster", "kept_id"], &statement)

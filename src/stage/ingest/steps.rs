@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::ingest::record::{Record, Replayed};
 use crate::ingest::replayed;
 use crate::ingest::unite::{Candidate, Run};
+use crate::near::tokens;
 use crate::stage::Context;
 
 /// Candidates that a parent is looked for among, at most: the last ones before.
@@ -147,9 +148,9 @@ fn infer_parents(runs: &mut [Run], packs: &[PathBuf], context: &Context<'_>) -> 
     }
     let folder = context.store.scratch()?;
     let shelf = Wanted::of(packs, &programs, folder.path())?;
-    let items: HashMap<Digest, HashSet<u64>> = programs
+    let items: HashMap<Digest, Vec<u64>> = programs
         .par_iter()
-        .map(|&id| Ok((id, shelf.get(id)?.map(|text| shingles(&text)).unwrap_or_default())))
+        .map(|&id| Ok((id, shelf.get(id)?.map(|text| shingled(&text)).unwrap_or_default())))
         .collect::<Result<_>>()?;
     let found: Vec<Option<(String, f64)>> = searches
         .par_iter()
@@ -157,7 +158,7 @@ fn infer_parents(runs: &mut [Run], packs: &[PathBuf], context: &Context<'_>) -> 
             let own = items.get(&program(&runs[*at], id)?)?;
             let compared = pool.iter().filter_map(|other| {
                 let theirs = items.get(&program(&runs[*at], other)?)?;
-                Some((similarity(own, theirs), other))
+                Some((tokens::jaccard(own, theirs), other))
             });
             // Of equally similar ones the lowest id, so that order decides nothing.
             let best = compared.max_by(|(a, left), (b, right)| a.total_cmp(b).then_with(|| right.cmp(left)));
@@ -173,49 +174,11 @@ fn infer_parents(runs: &mut [Run], packs: &[PathBuf], context: &Context<'_>) -> 
     Ok(())
 }
 
-/// A program as the set of its word triples, hashed. A word is a run of letters, digits and `_`, or one other
-/// character; blanks count for nothing.
-fn shingles(text: &str) -> HashSet<u64> {
-    let mut words: Vec<&str> = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let end = match is_word(first) {
-            true => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
-            false => first.len_utf8(),
-        };
-        if !first.is_whitespace() {
-            words.push(&rest[..end]);
-        }
-        rest = &rest[end..];
-    }
-    let hash = |words: &[&str]| {
-        let mut hasher = blake3::Hasher::new();
-        words.iter().for_each(|word| {
-            hasher.update(word.as_bytes()).update(&[0]);
-        });
-        u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().unwrap_or_default())
-    };
-    if words.len() < WORDS { HashSet::from([hash(&words)]) } else { words.windows(WORDS).map(hash).collect() }
-}
-
-/// Jaccard similarity: the share of all items that both have.
-fn similarity(a: &HashSet<u64>, b: &HashSet<u64>) -> f64 {
-    let both = a.intersection(b).count();
-    let all = a.len() + b.len() - both;
-    if all == 0 { 0.0 } else { both as f64 / all as f64 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn similarity_is_of_words_and_not_of_blanks() {
-        let a = shingles("def f(x):\n    return x + 1\n");
-        assert_eq!(similarity(&a, &shingles("def  f(x):\n\treturn x+1")), 1.0);
-        let near = similarity(&a, &shingles("def f(x):\n    return x + 2\n"));
-        assert!(near > 0.5 && near < 1.0, "{near}");
-        assert_eq!(similarity(&a, &shingles("class A: pass")), 0.0);
-    }
+/// A program as the set of its word triples.
+fn shingled(text: &str) -> Vec<u64> {
+    let (mut words, mut set) = (Vec::new(), Vec::new());
+    tokens::tokens(text, &mut words);
+    tokens::shingles(&words, WORDS, 0, &mut set);
+    tokens::as_set(&mut set);
+    set
 }
