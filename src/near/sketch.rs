@@ -134,7 +134,7 @@ fn lowest_of(items: &[u32], salts: &[u32; CHUNK], factors: &[u32; CHUNK]) -> [u3
     lowest_by_any(items, salts, factors)
 }
 
-/// The same for compilers that may use AVX2: it is five times as fast, as plain x86-64 has neither a product nor a
+/// The same for compilers that may use AVX2: it is much faster, as plain x86-64 has neither a product nor a
 /// minimum of four 32-bit numbers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
