@@ -1,6 +1,7 @@
--- Programs on both sides: a transition outside the test split whose parent or child program is also the parent or
--- child of one inside it, or, where that is asked, is almost the same as one (leaks_near.sql). One row a transition and
--- program; the lowest program and task of the other side are named.
+-- What is on both sides. A transition outside the test split leaks when its parent or child program is also the parent or
+-- child of one inside it, when its task is one of the other side under another spelling (side.same_names), and, where
+-- that is asked, when a program is almost one of the other side (leaks_near.sql) or one of its texts holds what is the
+-- other side's own (leaks_ngram.sql). One row a kind, transition and evidence; the lowest task of the other side is named.
 WITH test AS (
   SELECT child_program AS program, task FROM side.assigned WHERE split = 'test'
   UNION ALL
@@ -22,8 +23,23 @@ SELECT
   test_programs.other_task,
   train.program AS evidence,
   train.program AS other,
+  CAST(NULL AS DOUBLE) AS containment,
   $action AS action
 FROM train
 JOIN test_programs ON test_programs.program = train.program
+UNION ALL
+SELECT
+  'task' AS kind,
+  a.transition_id,
+  a.task,
+  n.other_task,
+  a.task AS evidence,
+  n.other_task AS other,
+  CAST(NULL AS DOUBLE) AS containment,
+  $action AS action
+FROM side.assigned a
+JOIN side.same_names n ON n.task = a.task
+WHERE a.split <> 'test'
 {near}
+{ngram}
 ORDER BY kind, transition_id, evidence

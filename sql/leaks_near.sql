@@ -7,6 +7,7 @@ SELECT
   other.other_task,
   train.program AS evidence,
   other.program AS other,
+  CAST(NULL AS DOUBLE) AS containment,
   $action AS action
 FROM train
 JOIN side.clusters c ON c.program_id = train.program

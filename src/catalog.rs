@@ -87,6 +87,12 @@ impl Catalog {
         self.tasks.get(task).and_then(|known| known.alias_group.as_deref()).unwrap_or(task)
     }
 
+    /// The tasks that are declared to be of a group.
+    pub fn names_of<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a str> {
+        let declared = self.tasks.iter().filter(move |(_, task)| task.alias_group.as_deref() == Some(group));
+        declared.map(|(name, _)| name.as_str())
+    }
+
     /// The task whose initial program this is.
     pub fn by_initial_program(&self, program_id: Digest) -> Option<&str> {
         let id = program_id.to_string();

@@ -296,9 +296,14 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
         Config::Split(config) => {
             let schema = needs("transitions", None, &config.input.span)?;
             let tasks = needs("tasks", None, &config.input.span)?;
+            needs("candidates", None, &config.input.span)?;
+            needs("runs", None, &config.input.span)?;
             fresh(stage, "transitions", "split", &schema, &config.input.span)?;
             made.extend([extend("transitions", "split", &schema), extend("tasks", "split", &tasks)]);
             made.extend([contract("splits"), contract("leaks")]);
+            if config.propose_aliases {
+                made.extend([contract("alias_proposals")]);
+            }
         }
         Config::Tokenizer(tokenizer) => match &tokenizer.from {
             TokenizerFrom::Path { .. } => made.clear(),

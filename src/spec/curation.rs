@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::kinds::input;
 use super::stages::{
-    Config, Dedup, Exact, Filter, Label, Near, NearOf, OnLeak, PerTask, Split, TaskLabel, ValidationRuns,
+    Config, Dedup, Exact, Filter, Label, LeakNgram, Near, NearOf, OnLeak, PerTask, Split, TaskLabel,
+    ValidationRuns,
 };
 use super::{Reader, Span};
 use crate::code::Code;
@@ -127,19 +128,18 @@ pub(super) fn split(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
         validation = table.required("runs", Reader::fraction).map(|runs| ValidationRuns { runs });
         table.finish();
     }
-    let (mut on_leak, mut near) = (None, None);
+    let (mut on_leak, mut near, mut ngram, mut aliases) = (None, None, None, None);
     if let Some(mut leak) = reader.table("leak") {
         near = threshold(&mut leak, "near");
-        if leak.has("ngram") {
-            leak.number("ngram");
-            let message = "leak check `ngram` is not built yet";
-            leak.reject(
-                "ngram",
-                Code::NotYet,
-                message,
-                "shared programs are checked, and with `near` almost equal ones",
-            );
+        // Fewer tokens are in every program, and more are seldom copied whole.
+        let tokens = leak.integer("ngram", 4..=64);
+        let containment = threshold(&mut leak, "containment");
+        if tokens.is_none() && leak.has("containment") && !leak.has("ngram") {
+            let message = "`containment` is of `ngram`, which is not there";
+            leak.reject("containment", Code::BadValue, message, "add `ngram = 13`");
         }
+        ngram = tokens.map(|ngram| LeakNgram { ngram, containment: containment.unwrap_or(0.8) });
+        aliases = leak.boolean("propose_aliases");
         if leak.has("on_leak") {
             let words = [("drop", OnLeak::Drop), ("error", OnLeak::Error), ("report", OnLeak::Report)];
             on_leak = leak.choice("on_leak", &words);
@@ -163,6 +163,8 @@ pub(super) fn split(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
         hold_out_fraction: fraction.unwrap_or(0.0),
         validation,
         leak_near: near,
+        leak_ngram: ngram,
         on_leak: on_leak.unwrap_or(OnLeak::Drop),
+        propose_aliases: aliases.unwrap_or(true),
     }))
 }

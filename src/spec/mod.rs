@@ -24,8 +24,8 @@ pub(crate) use reader::{Reader, read_document};
 pub(crate) use secret::masked;
 pub use size::parse_bytes;
 pub use stages::{
-    Config, Dedup, Exact, Filter, Ingest, Label, Launcher, Near, NearOf, OnLeak, OverLength, Pack, PerTask,
-    Render, SourceEntry, Split, Sql, TaskLabel, Tokenizer, TokenizerFrom, Train, ValidationRuns,
+    Config, Dedup, Exact, Filter, Ingest, Label, Launcher, LeakNgram, Near, NearOf, OnLeak, OverLength, Pack,
+    PerTask, Render, SourceEntry, Split, Sql, TaskLabel, Tokenizer, TokenizerFrom, Train, ValidationRuns,
 };
 pub(crate) use training::COMMAND;
 

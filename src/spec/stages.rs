@@ -230,8 +230,22 @@ pub struct Split {
     /// The similarity at which programs of both sides are a leak; `None` looks for equal ones alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leak_near: Option<f64>,
+    /// How texts are searched for what is the held-out side's own; `None` does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leak_ngram: Option<LeakNgram>,
     /// What to do with leaks.
     pub on_leak: OnLeak,
+    /// Whether tasks are compared, to propose alias groups.
+    pub propose_aliases: bool,
+}
+
+/// When a text holds what is the held-out side's own.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LeakNgram {
+    /// Code tokens in a row that are compared as one.
+    pub ngram: i64,
+    /// The least share of the held-out text's own n-grams, in (0, 1].
+    pub containment: f64,
 }
 
 /// Whole runs are kept for validation, chosen by hash.

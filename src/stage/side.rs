@@ -1,6 +1,6 @@
 //! Tables aside: narrow ones that a stage writes for its own statements, each as `side.<name>`.
 //!
-//! Their columns are texts that are never null, and the first is their key.
+//! Their first column is a text that is never null, and their key.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use finch_core::Digest;
 use finch_core::shard::{Cuts, TableWriter};
+use serde::Serialize;
 
+use crate::contract;
 use crate::error::Result;
 use crate::sql::Session;
 
@@ -52,6 +54,21 @@ pub(super) fn side_pairs(
         writer.write(&batch)?;
     }
     bind(session, folder, name, columns, writer)
+}
+
+/// Writes rows that are in memory, in the order of their first column, and binds them.
+pub(super) fn side_rows<T: Serialize>(
+    session: &Session<'_>,
+    folder: &Path,
+    name: &str,
+    columns: &SchemaRef,
+    rows: &[T],
+) -> Result<()> {
+    let mut writer = writer(folder, name, columns)?;
+    for batch in contract::encode(name, columns, rows)? {
+        writer.write(&batch)?;
+    }
+    bind(session, folder, name, columns.clone(), writer)
 }
 
 pub(super) fn narrow(columns: &[&str]) -> SchemaRef {

@@ -17,6 +17,7 @@ mod golden;
 mod house;
 mod incremental;
 mod label;
+mod leaks;
 mod meta;
 mod mutations;
 mod pack;

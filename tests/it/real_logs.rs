@@ -61,14 +61,14 @@ const INEXACT: [(&str, i64, &str); 3] = [
     ("shinka", 1, "the answer holds marker text, and the scaffold stored an empty region"),
 ];
 
-fn logs() -> Option<PathBuf> {
+pub(crate) fn shared_logs(what: &str) -> Option<PathBuf> {
     let named = std::env::var_os("FINCH_REAL_LOGS").map(PathBuf::from);
     let logs = named.unwrap_or_else(|| repository().join("../shared/logs"));
     if logs.join("openevolve").is_dir() {
         return Some(logs);
     }
     // Written to the handle: what tests print with a macro is only shown when they fail.
-    let line = format!("SKIPPED real_logs: no published logs at `{}`; set FINCH_REAL_LOGS\n", logs.display());
+    let line = format!("SKIPPED {what}: no published logs at `{}`; set FINCH_REAL_LOGS\n", logs.display());
     std::io::stderr().write_all(line.as_bytes()).expect("a terminal or a file");
     None
 }
@@ -100,7 +100,7 @@ fn table(logs: &Path) -> Vec<(String, i64, i64)> {
 
 #[test]
 fn counts_of_every_folder_are_those_of_its_table() {
-    let Some(logs) = logs() else { return };
+    let Some(logs) = shared_logs("real_logs") else { return };
     let project = ingested(&logs);
     let different: BTreeMap<&str, (i64, i64)> =
         DIFFERENT.iter().map(|(folder, programs, links, _)| (*folder, (*programs, *links))).collect();
@@ -148,7 +148,7 @@ fn counts_of_every_folder_are_those_of_its_table() {
 
 #[test]
 fn every_answer_gives_its_child_but_for_a_few_that_are_explained() {
-    let Some(logs) = logs() else { return };
+    let Some(logs) = shared_logs("real_logs") else { return };
     let project = ingested(&logs);
     let rows = project.rows(
         "SELECT scaffold, count(*) AS n FROM transitions WHERE replay = 'inexact' GROUP BY scaffold ORDER BY scaffold",
@@ -185,7 +185,7 @@ fn sha256(text: &str) -> String {
 
 #[test]
 fn pickles_of_codeevolve_hold_what_another_decoder_found() {
-    let Some(logs) = logs() else { return };
+    let Some(logs) = shared_logs("real_logs") else { return };
     let project = ingested(&logs.join("codeevolve"));
     let rows = project.rows("SELECT native_id, score, parent_native_ids FROM candidates");
     let known: BTreeMap<&str, &Value> =
@@ -218,7 +218,7 @@ fn pickles_of_codeevolve_hold_what_another_decoder_found() {
 
 #[test]
 fn pickles_of_gepa_hold_what_another_decoder_found() {
-    let Some(logs) = logs() else { return };
+    let Some(logs) = shared_logs("real_logs") else { return };
     let project = ingested(&logs.join("gepa"));
     let rows = project.rows("SELECT source, native_id, score, parent_native_ids FROM candidates");
     let key = |row: &Value| {
@@ -264,7 +264,7 @@ fn pickles_of_gepa_hold_what_another_decoder_found() {
 
 #[test]
 fn a_trace_without_code_is_rebuilt_as_far_as_its_answers_are_clear() {
-    let Some(logs) = logs() else { return };
+    let Some(logs) = shared_logs("real_logs") else { return };
     let place = "openevolve/archie-brown3+noema-evolve/examples/bin_packing/runs/phase-c-p1/null-islands-s42";
     let project = |parts: &[&str]| {
         let sources: Vec<String> =
