@@ -16,6 +16,7 @@ SELECT
   t.task,
   {split} AS split,
   {label} AS label,
+  {weight} AS weight,
   CAST(NULL AS VARCHAR) AS text
 FROM input.transitions t
 UNION ALL
@@ -25,6 +26,7 @@ SELECT
   CAST(NULL AS VARCHAR) AS task,
   CAST(NULL AS VARCHAR) AS split,
   CAST(NULL AS VARCHAR) AS label,
+  CAST(NULL AS DOUBLE) AS weight,
   x.text
 FROM parts p
 JOIN input.texts x ON x.text_id = p.text_id

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ingest::Discovery;
 use crate::spec::{
-    Config, DataTest, Diagnostic, Ingest, Input, Pipeline, Span, SpecError, Stage, TestRule, TokenizerFrom,
-    Train, did_you_mean,
+    Config, DataTest, Diagnostic, Ingest, Input, Of, Pipeline, Span, SpecError, Stage, TestRule,
+    TokenizerFrom, Train, did_you_mean,
 };
 use crate::sql::views::{self, Needed};
 use crate::sql::{Engine, Session, Width};
@@ -198,6 +198,15 @@ fn read_kinds(pipeline: &Pipeline, stage: &Stage) -> Result<(), Box<Diagnostic>>
     }
 }
 
+/// Refuses a stage that makes tables where a tokenizer is needed, which makes none.
+fn counts_tokens(input: &Input, tables: Option<&Tables>) -> Result<(), Box<Diagnostic>> {
+    if tables.is_none_or(BTreeMap::is_empty) {
+        return Ok(());
+    }
+    let message = format!("`{}` is not a tokenizer stage", input.stage);
+    Err(Box::new(Diagnostic::new(Code::BadValue, input.span.clone(), message)))
+}
+
 /// The tables of a stage's dataset, from those of its inputs; or what is wrong with the stage.
 fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tables, Box<Diagnostic>> {
     let contract = |name: &str| (name.to_owned(), Contract::of(name).schema(&[]));
@@ -274,6 +283,12 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
             needs("transitions", column, &config.input.span)?;
             let judged = stage::judged(config);
             declare(session, "input", &main, &judged, &config.input.span)?;
+            if let Some(budget) = &config.tokens {
+                needs("transitions", Some("response_id"), &config.input.span)?;
+                counts_tokens(&budget.tokenizer, inputs.get(1).copied())?;
+                let side: Tables = [("step_tokens".to_owned(), stage::step_tokens())].into();
+                declare(session, "side", &side, &judged, &config.input.span)?;
+            }
             // Each part alone first, so that a complaint is about what the spec says and points there.
             if let Some(condition) = &config.condition {
                 let alone = format!("SELECT * FROM input.transitions WHERE\n{condition}");
@@ -292,6 +307,19 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
                 }
                 mistake
             })?;
+        }
+        Config::Balance(config) => {
+            let schema = needs("transitions", None, &config.input.span)?;
+            needs("tasks", None, &config.input.span)?;
+            for of in config.caps.keys().chain(config.weights.keys()) {
+                match of {
+                    Of::Outcome => drop(needs("transitions", Some("outcome"), &config.input.span)?),
+                    Of::AliasGroup => drop(needs("tasks", Some("alias_group"), &config.input.span)?),
+                    Of::Run | Of::Task | Of::Domain => {}
+                }
+            }
+            fresh(stage, "transitions", "balance", &schema, &config.input.span)?;
+            made.extend([extend("transitions", "balance", &schema)]);
         }
         Config::Split(config) => {
             let schema = needs("transitions", None, &config.input.span)?;
@@ -314,14 +342,7 @@ fn after(stage: &Stage, inputs: &[&Tables], session: &Session<'_>) -> Result<Tab
         },
         Config::Render(config) => {
             needs("transitions", Some("response_id"), &config.input.span)?;
-            if inputs.get(1).is_some_and(|tables| !tables.is_empty()) {
-                let message = format!("`{}` is not a tokenizer stage", config.tokenizer.stage);
-                return Err(Box::new(Diagnostic::new(
-                    Code::BadValue,
-                    config.tokenizer.span.clone(),
-                    message,
-                )));
-            }
+            counts_tokens(&config.tokenizer, inputs.get(1).copied())?;
             made.extend([contract("examples"), contract("removed")]);
         }
         Config::Pack(config) => {

@@ -133,7 +133,7 @@ impl<'a> Prepared<'a> {
                 parts.insert("pipeline.seed".to_owned(), seed);
                 parts.insert("outside.alias_groups".to_owned(), self.catalog.alias_digest().to_string());
             }
-            Config::Train(_) => {
+            Config::Balance(_) | Config::Train(_) => {
                 parts.insert("pipeline.seed".to_owned(), seed);
             }
             _ => {}

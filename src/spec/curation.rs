@@ -6,7 +6,7 @@ use std::path::Path;
 use super::kinds::input;
 use super::stages::{
     Config, Dedup, Exact, Filter, Label, LeakNgram, Near, NearOf, OnLeak, PerTask, Split, TaskLabel,
-    ValidationRuns,
+    TokenBudget, Valid, ValidationRuns,
 };
 use super::{Reader, Span};
 use crate::code::Code;
@@ -102,6 +102,21 @@ pub(super) fn filter(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
     if condition.as_deref().is_some_and(|condition| condition.trim().is_empty()) {
         reader.reject("where", Code::BadValue, "`where` is empty", "write a condition, or remove the key");
     }
+    let valid = match reader.has("valid") {
+        true => reader.choice("valid", &[("child", Valid::Child), ("both", Valid::Both)]),
+        false => None,
+    };
+    let tokens = reader.table("tokens").and_then(|mut table| {
+        let min = table.integer("min", 0..=i64::MAX).unwrap_or(0);
+        let max = table.required("max", |table, key| table.integer(key, 1..=i64::MAX));
+        if max.is_some_and(|max| max < min) {
+            let message = format!("`min` in {} is more than `max`: nothing fits", table.what());
+            table.reject("min", Code::BadValue, message, None);
+        }
+        let tokenizer = self::input(&mut table, "tokenizer");
+        table.finish();
+        Some(TokenBudget { min, max: max?, tokenizer: tokenizer? })
+    });
     let mut per_task = None;
     if let Some(mut cap) = reader.table("per_task") {
         let max = cap.required("max", |cap, key| cap.integer(key, 1..=i64::MAX));
@@ -111,7 +126,15 @@ pub(super) fn filter(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
         per_task = max.map(|max| PerTask { max, order_by, order_span });
     }
     let allow_empty = reader.boolean("allow_empty").unwrap_or(false);
-    Some(Config::Filter(Filter { input: input?, condition, condition_span, per_task, allow_empty }))
+    Some(Config::Filter(Filter {
+        input: input?,
+        condition,
+        condition_span,
+        valid,
+        tokens,
+        per_task,
+        allow_empty,
+    }))
 }
 
 pub(super) fn split(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {

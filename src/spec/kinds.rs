@@ -15,11 +15,12 @@ use crate::remote::Place;
 type ReadKind = fn(&mut Reader<'_>, &Path) -> Option<Config>;
 
 /// Every stage kind: its word, and how its table is read.
-const KINDS: [(&str, ReadKind); 10] = [
+const KINDS: [(&str, ReadKind); 11] = [
     ("ingest", ingest),
     ("dedup", super::curation::dedup),
     ("label", super::curation::label),
     ("filter", super::curation::filter),
+    ("balance", super::balance::balance),
     ("split", super::curation::split),
     ("tokenizer", tokenizer),
     ("render", render),

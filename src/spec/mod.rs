@@ -4,6 +4,7 @@
 //! with all mistakes of one file reported together. Whether the stages fit each other is the graph's business,
 //! and whether the sources exist is the plan's.
 
+mod balance;
 mod curation;
 mod data_tests;
 mod diagnostic;
@@ -17,6 +18,7 @@ mod training;
 
 use std::path::{Path, PathBuf};
 
+pub use balance::{Balance, Cap, Choose, Of, Weight};
 pub use data_tests::{DataTest, TestRule};
 pub use diagnostic::{Diagnostic, Span, SpecError};
 pub(crate) use diagnostic::{did_you_mean, nearest};
@@ -25,7 +27,8 @@ pub(crate) use secret::masked;
 pub use size::parse_bytes;
 pub use stages::{
     Config, Dedup, Exact, Filter, Ingest, Label, Launcher, LeakNgram, Near, NearOf, OnLeak, OverLength, Pack,
-    PerTask, Render, SourceEntry, Split, Sql, TaskLabel, Tokenizer, TokenizerFrom, Train, ValidationRuns,
+    PerTask, Render, SourceEntry, Split, Sql, TaskLabel, TokenBudget, Tokenizer, TokenizerFrom, Train, Valid,
+    ValidationRuns,
 };
 pub(crate) use training::COMMAND;
 

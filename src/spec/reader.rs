@@ -144,6 +144,14 @@ impl<'a> Reader<'a> {
         self.ask(key)
     }
 
+    /// All keys, in the order of the file.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<_> =
+            self.table.iter().map(|(key, _)| (key.span().start, key.get_ref().to_string())).collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
     /// Whether a key holds a table.
     pub(crate) fn is_table(&self, key: &str) -> bool {
         self.table.get(key).is_some_and(|value| value.get_ref().as_table().is_some())

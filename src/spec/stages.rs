@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use finch_core::training;
 use serde::Serialize;
 
+use super::balance::Balance;
 use super::{Input, Span};
 use crate::remote::Place;
 use crate::rules::Rule;
@@ -25,6 +26,8 @@ pub enum Config {
     Label(Label),
     /// Keeps transitions that satisfy a condition.
     Filter(Filter),
+    /// Caps and weighs what is trained on.
+    Balance(Balance),
     /// Assigns train, validation and test.
     Split(Split),
     /// Loads or trains a tokenizer.
@@ -175,11 +178,39 @@ pub struct Filter {
     /// The place of the condition, or of the stage when there is none.
     #[serde(skip)]
     pub condition_span: Span,
+    /// Which programs of a transition must be valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<Valid>,
+    /// How many tokens the texts of a transition may have together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenBudget>,
     /// A cap for each task.
     pub per_task: Option<PerTask>,
     /// Whether an empty result is fine.
     #[serde(skip)]
     pub allow_empty: bool,
+}
+
+/// Which programs of a transition must be valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Valid {
+    /// The child.
+    Child,
+    /// The child and its parent.
+    Both,
+}
+
+/// A range for the tokens of a transition's prompts, reasoning and response together.
+#[derive(Clone, Debug, Serialize)]
+pub struct TokenBudget {
+    /// The fewest.
+    pub min: i64,
+    /// The most.
+    pub max: i64,
+    /// The tokenizer stage that counts.
+    #[serde(skip)]
+    pub tokenizer: Input,
 }
 
 /// At most so many transitions a task.
@@ -404,6 +435,7 @@ impl Config {
             Self::Dedup(_) => "dedup",
             Self::Label(_) => "label",
             Self::Filter(_) => "filter",
+            Self::Balance(_) => "balance",
             Self::Split(_) => "split",
             Self::Tokenizer(_) => "tokenizer",
             Self::Render(_) => "render",
@@ -416,9 +448,12 @@ impl Config {
     /// The table that it is there to make; empty for a tokenizer, which makes none.
     pub fn own_table(&self) -> &str {
         match self {
-            Self::Ingest(_) | Self::Dedup(_) | Self::Label(_) | Self::Filter(_) | Self::Split(_) => {
-                "transitions"
-            }
+            Self::Ingest(_)
+            | Self::Dedup(_)
+            | Self::Label(_)
+            | Self::Filter(_)
+            | Self::Balance(_)
+            | Self::Split(_) => "transitions",
             Self::Tokenizer(_) => "",
             Self::Render(_) => "examples",
             Self::Pack(_) => "packs",
@@ -433,7 +468,11 @@ impl Config {
             Self::Ingest(_) | Self::Tokenizer(Tokenizer { from: TokenizerFrom::Path { .. } }) => vec![],
             Self::Dedup(stage) => vec![&stage.input],
             Self::Label(stage) => vec![&stage.input],
-            Self::Filter(stage) => vec![&stage.input],
+            Self::Filter(stage) => {
+                let tokenizer = stage.tokens.as_ref().map(|budget| &budget.tokenizer);
+                std::iter::once(&stage.input).chain(tokenizer).collect()
+            }
+            Self::Balance(stage) => vec![&stage.input],
             Self::Split(stage) => vec![&stage.input],
             Self::Tokenizer(Tokenizer { from: TokenizerFrom::Trained { input, .. } }) => vec![input],
             Self::Render(stage) => vec![&stage.input, &stage.tokenizer],

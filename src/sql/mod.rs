@@ -10,6 +10,7 @@ mod failure_rule;
 pub mod format;
 pub mod meta;
 mod row_digest;
+mod sample_unit;
 pub mod views;
 
 use std::collections::BTreeSet;

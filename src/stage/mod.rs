@@ -5,6 +5,7 @@
 //! work is SQL, in `sql/`; Rust does what is not relational.
 
 mod alike;
+mod balance;
 mod dedup;
 mod filter;
 mod ingest;
@@ -34,7 +35,7 @@ use crate::store::{Dataset, Draft, ReadingRecord, Store, TrainingRecord};
 
 pub(crate) use dedup::NEAR;
 pub use filter::DEFAULT_CONDITION;
-pub(crate) use filter::judged;
+pub(crate) use filter::{judged, step_tokens};
 pub(crate) use sql::{storable, trimmed};
 pub(crate) use train::{find_trainer, goes_on_after};
 
@@ -110,7 +111,7 @@ pub fn code_version(kind: &str) -> u32 {
         "label" => 2,
         // 3: leaks in names and texts, proposals of alias groups, and groups whose names disagree are held out.
         "split" => 3,
-        "dedup" | "filter" | "tokenizer" | "pack" | "train" | "sql" => 1,
+        "dedup" | "filter" | "balance" | "tokenizer" | "pack" | "train" | "sql" => 1,
         _ => 0,
     }
 }
@@ -130,6 +131,7 @@ pub fn run(context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
         Config::Dedup(config) => dedup::run(config, context, draft),
         Config::Label(config) => label::run(config, context, draft),
         Config::Filter(config) => filter::run(config, context, draft),
+        Config::Balance(config) => balance::run(config, context, draft),
         Config::Split(config) => split::run(config, context, draft),
         Config::Tokenizer(config) => tokenizer::run(config, context, draft),
         Config::Render(config) => render::run(config, context, draft),

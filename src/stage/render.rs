@@ -3,7 +3,7 @@
 //! Rows stream in key order; texts of one batch are in memory at a time, and rayon spreads the tokenizing.
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Float64Type, Int64Type};
 use finch_core::answer::assistant_turn;
 use finch_core::example::{Example, Message};
 use finch_core::manifest::Counts;
@@ -33,6 +33,7 @@ struct Step {
     task: String,
     split: Option<String>,
     label: Option<String>,
+    weight: Option<f64>,
     system: Option<String>,
     user: Option<String>,
     reasoning: Option<String>,
@@ -57,7 +58,14 @@ pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> 
         Some(_) => format!("t.{name}"),
         None => "CAST(NULL AS VARCHAR)".to_owned(),
     };
-    let query = PARTS.replace("{split}", &or_null("split")).replace("{label}", &or_null("label"));
+    let weight = match columns.column_with_name("weight") {
+        Some(_) => "t.weight",
+        None => "CAST(1.0 AS DOUBLE)",
+    };
+    let query = PARTS
+        .replace("{split}", &or_null("split"))
+        .replace("{label}", &or_null("label"))
+        .replace("{weight}", weight);
     let schema = Contract::of("examples").schema(&[]);
     let mut writer = draft.writer("examples", &schema)?;
     let mut removed = Vec::new();
@@ -116,6 +124,7 @@ fn add(batch: &RecordBatch, steps: &mut Vec<Step>) {
         let column = batch.column(column).as_string::<i32>();
         column.is_valid(row).then(|| column.value(row).to_owned())
     };
+    let weights = batch.column(5).as_primitive::<Float64Type>();
     for (row, part) in batch.column(1).as_primitive::<Int64Type>().values().iter().enumerate() {
         if *part == 0 {
             steps.push(Step {
@@ -123,6 +132,7 @@ fn add(batch: &RecordBatch, steps: &mut Vec<Step>) {
                 task: cell(2, row).unwrap_or_default(),
                 split: cell(3, row),
                 label: cell(4, row),
+                weight: weights.is_valid(row).then(|| weights.value(row)),
                 ..Step::default()
             });
         } else if let Some(step) = steps.last_mut() {
@@ -132,7 +142,7 @@ fn add(batch: &RecordBatch, steps: &mut Vec<Step>) {
                 3 => &mut step.reasoning,
                 _ => &mut step.response,
             };
-            *text = cell(5, row);
+            *text = cell(6, row);
         }
     }
 }
@@ -187,7 +197,7 @@ fn render(
         reasoning_tokens,
         response_tokens,
         total_tokens,
-        weight: 1.0,
+        weight: step.weight.unwrap_or(1.0),
         desirable: match step.label.as_deref() {
             Some("improved") => Some(true),
             Some("regressed") => Some(false),
@@ -210,8 +220,9 @@ mod tests {
         for table in ["transitions", "texts"] {
             session.bind_empty(Some("input"), table, Contract::of(table).schema(&[])).expect("bind");
         }
-        let plan =
-            session.explain(&PARTS.replace("{split}", "NULL").replace("{label}", "NULL")).expect("plan");
+        let plan = session
+            .explain(&PARTS.replace("{split}", "NULL").replace("{label}", "NULL").replace("{weight}", "1.0"))
+            .expect("plan");
         let lines: Vec<&str> = plan.lines().collect();
         let joins: Vec<usize> = (0..lines.len()).filter(|&line| lines[line].contains("JoinExec")).collect();
         assert!(joins.len() == 1 && lines[joins[0]].contains("HashJoinExec: mode=CollectLeft"), "{plan}");

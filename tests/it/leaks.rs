@@ -129,7 +129,7 @@ fn a_clean_split_reports_zero_of_every_kind() {
 #[test]
 fn threads_and_memory_do_not_decide_what_is_contained() {
     let project = six_tasks(NGRAM, |task, one| {
-        if task != "held" {
+        if ["two", "four"].contains(&task) {
             *user_prompt(one) = json!(format!("{}{}", program("held1"), program(task)));
         }
     });
@@ -140,7 +140,7 @@ fn threads_and_memory_do_not_decide_what_is_contained() {
         project.rows("SELECT * FROM leaks")
     };
     let one = digest(&["--threads", "1"]);
-    assert_eq!(one.len(), 5, "in five of six tasks it is not everybody's yet");
+    assert_eq!(one.len(), 2);
     assert_eq!(one, digest(&["--threads", "5", "--memory-limit", "512MiB"]));
 }
 
@@ -308,4 +308,67 @@ fn proposals_over_published_logs_agree_with_a_list_made_by_hand() {
     }
     assert!(right as f64 >= 0.9 * proposed.len() as f64, "precision");
     assert!(right as f64 >= 0.9 * all.len() as f64, "recall");
+}
+
+/// Twelve programs whose fitness rises as their error falls, with a catalogue that says the caller's words of the task.
+fn catalogued(words: &str) -> Project {
+    let project = Project::new(&LABEL.replace("seed = 1", "seed = 1\ntasks = \"tasks.toml\""));
+    project.write("tasks.toml", format!("[tasks.fit]\n{words}\n"));
+    project.write("logs/run/finch.toml", "task = \"fit\"\n");
+    for n in 0..12 {
+        let metrics = json!({"combined_score": n as f64, "rmse": 20.0 - n as f64, "nan": "nan", "same": 1.0});
+        project.program("run", &Program { metrics, ..Program::new(n + 1, (n > 0).then_some(n), 0.0) });
+    }
+    project
+}
+
+#[test]
+fn a_catalogue_that_contradicts_the_logs_is_told() {
+    let told = |words: &str, expected: &str| {
+        let output = catalogued(words).run().ok();
+        assert!(output.err.contains(expected), "`{expected}` is not in\n{}", output.err);
+    };
+    told(
+        "score_key = \"rmse\"\ndirection = \"maximize\"",
+        "says `maximize` for the metric `rmse` of `fit`, but in 66 of 66 pairs of programs of a run the better one has the worse",
+    );
+    told(
+        "direction = \"minimize\"",
+        "says `minimize` for the metric `combined_score` of `fit`, but its scaffold goes by `maximize`",
+    );
+    told(
+        "score_key = \"rsme\"\ndirection = \"minimize\"",
+        "reports the metric `rsme` that the catalogue names",
+    );
+    for fine in [
+        "score_key = \"rmse\"\ndirection = \"minimize\"",
+        "score_key = \"same\"\ndirection = \"maximize\"",
+        "",
+    ] {
+        let output = catalogued(fine).run().ok();
+        assert!(!output.err.contains("warn"), "{}", output.err);
+    }
+}
+
+#[test]
+fn one_task_alone_equal_scores_and_no_rows_are_split_too() {
+    let spec = format!(
+        "{LABEL}\n[stages.kept]\nkind = \"filter\"\ninput = \"labelled\"\nwhere = \"NONE\"\nallow_empty = true\n\
+         [stages.split]\nkind = \"split\"\ninput = \"kept\"\nhold_out = {{ tasks = [\"only\"] }}\nleak = {NGRAM}\n"
+    );
+    for (condition, rows, said) in [
+        ("TRUE", 3, "no transition is left for training"),
+        ("FALSE", 0, "held-out task `only` has no transitions"),
+    ] {
+        let project = Project::new(&spec.replace("NONE", condition));
+        project.write("logs/only/finch.toml", "task = \"only\"\n");
+        for n in 0..4 {
+            project.program("only", &Program::new(n + 1, (n > 0).then_some(n), 1.0));
+        }
+        let output = project.run().ok();
+        assert!(output.err.contains(said), "{}", output.err);
+        assert_eq!(project.value("SELECT count(*) FROM split.transitions"), json!(rows));
+        assert_eq!(project.value("SELECT count(*) FROM alias_proposals"), json!(0));
+        assert_eq!(project.value("SELECT count(*) FROM leaks"), json!(0));
+    }
 }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod bad_specs;
+mod balance;
 mod data_tests;
 mod datasets;
 mod dedup;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use finch_core::Kind;
 
+use super::contradiction;
 use crate::catalog::Direction;
 use crate::ingest::Discovery;
 use crate::ingest::assess::{FITNESS, Objective};
@@ -78,6 +79,15 @@ pub(super) fn objective(
         key if key == fitness => own.or_else(|| catalogued(key)),
         key => catalogued(key),
     };
+    if let (Some(said), Some(own)) = (catalogued(fitness), own)
+        && said != own
+    {
+        notes.insert(format!(
+            "the catalogue says `{}` for the metric `{fitness}` of `{task}`, but its scaffold goes by `{}`, which stands",
+            said.word(),
+            own.word()
+        ));
+    }
     let sidecars = run.units.iter().map(|&unit| &discovery.units[unit].sidecar);
     let named = sidecars.filter_map(|sidecar| Some((sidecar.score_key.clone()?, sidecar.direction))).min();
     if let Some((key, direction)) = named {
@@ -93,6 +103,9 @@ pub(super) fn objective(
     if let Some(key) = known_key.filter(|key| *key != fitness) {
         if reported(key) {
             let (direction, bound) = (direction_of(key), bound_of(key));
+            if let (Some(direction), Some(own)) = (direction, own) {
+                notes.extend(contradiction::of_fitness(run, task, key, direction, (fitness, own)));
+            }
             return Objective { score_key: Some(key.to_owned()), direction, origin: "catalogue", bound };
         }
         notes.insert(format!(

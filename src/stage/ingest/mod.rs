@@ -3,6 +3,7 @@
 //! Files are read on all threads; what they say is united by ids, judged, and written in key order. Scalars are
 //! in memory, long texts are not.
 
+mod contradiction;
 mod judge;
 mod quarantine;
 mod reading;

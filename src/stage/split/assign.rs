@@ -81,6 +81,7 @@ fn check_hold_out(
             warnings.push(format!("no task of the held-out domain `{domain}` is in the logs"));
         }
     }
+    let mut empty = Vec::new();
     for (task, span) in config.hold_out_tasks.iter().zip(&config.hold_out_spans) {
         let known = context.catalog.tasks.contains_key(task);
         if !known && !runs.contains_key(task) {
@@ -91,9 +92,17 @@ fn check_hold_out(
         }
         let group = context.catalog.alias_group(task);
         if !runs.iter().any(|(seen, runs)| !runs.is_empty() && context.catalog.alias_group(seen) == group) {
-            warnings.push(format!("held-out task `{task}` has no transitions, under any of its names"));
+            empty.push(format!("`{task}`"));
         }
     }
+    warnings.extend(match empty.len() {
+        0 => None,
+        1 => Some(format!("held-out task {} has no transitions, under any of its names", empty[0])),
+        more => {
+            let names = empty.join(", ");
+            Some(format!("{more} held-out tasks have no transitions, under any of their names: {names}"))
+        }
+    });
     Ok(warnings)
 }
 

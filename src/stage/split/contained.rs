@@ -54,7 +54,7 @@ pub(super) fn find(
     let room = context.store.scratch()?;
     let mut shelf = Shelf::create(room.path())?;
     let references = References::read(context, session, sides, &mut shelf)?;
-    let (groups, ids) = texts(context, session, &mut shelf)?;
+    let Searched { groups, ids } = texts(context, session, &mut shelf)?;
     let texts = shelf.finish()?;
     let corpus = Sought { references: &references, groups, texts: &texts };
     let measure = Measure { ngram: config.ngram as usize, threshold: config.containment };
@@ -84,12 +84,15 @@ pub(super) fn find(
     Ok(if short > 0 { vec![warning] } else { vec![] })
 }
 
-/// The numbers of the texts outside the test split by alias group, and the id of each.
-fn texts(
-    context: &Context<'_>,
-    session: &Session<'_>,
-    shelf: &mut Shelf,
-) -> Result<(Vec<Vec<u32>>, HashMap<u32, Digest>)> {
+/// The texts outside the test split, by their numbers on the shelf.
+struct Searched {
+    /// Those of each alias group.
+    groups: Vec<Vec<u32>>,
+    /// The id of each.
+    ids: HashMap<u32, Digest>,
+}
+
+fn texts(context: &Context<'_>, session: &Session<'_>, shelf: &mut Shelf) -> Result<Searched> {
     let mut by_group: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
     let mut wanted: HashMap<Digest, u32> = HashMap::new();
     session.each(TEXTS, &[], |batch| {
@@ -107,7 +110,7 @@ fn texts(
     let groups = by_group.into_values().map(numbers).collect();
     let ids =
         wanted.iter().filter(|(_, number)| **number != NONE).map(|(id, number)| (*number, *id)).collect();
-    Ok((groups, ids))
+    Ok(Searched { groups, ids })
 }
 
 /// A text of the held-out side.
