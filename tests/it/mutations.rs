@@ -241,7 +241,7 @@ fn what_comes_from_outside_a_stage_runs_exactly_what_reads_it() {
     check_file("logs/c/finch.toml", b"# a comment\ntask = 'held'\n", &[]);
     let whole = whole();
     for (what, from, to, stages) in [
-        ("the seed", "seed = 1", "seed = 2", &["split", "model"][..]),
+        ("the seed", "seed = 1", "seed = 2", &["split", "balanced", "model"][..]),
         ("the sample", "sample = 1.0", "sample = 0.9", &["logs"]),
     ] {
         check(&project, &before, what, &changed(&whole, "pipeline", from, to), stages);
@@ -285,7 +285,7 @@ fn what_is_no_parameter_changes_nothing() {
     same("other spellings of numbers", &whole.replace("1e-9", "0.000_000_001").replace("10000", "0x2710"));
     same("another name", &changed(&whole, "pipeline", "\"mutations\"", "\"another\""));
     same("max_quarantined", &changed(&whole, "logs", "0.5", "0.25"));
-    for stage in ["kept", "sft", "packed"] {
+    for stage in ["kept", "fits", "sft", "packed"] {
         same("allow_empty", &changed(&whole, stage, "allow_empty = false", "allow_empty = true"));
     }
     same("checkpoint_every", &changed(&whole, "model", "checkpoint_every = 2", "checkpoint_every = 5"));

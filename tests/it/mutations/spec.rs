@@ -21,12 +21,14 @@ max_quarantined = 0.5
 kind = "dedup"
 input = "logs"
 exact = "canonical"
+near = { ngram = 5, permutations = 128, threshold = 0.99, of = "change" }
 keep = "best"
 
 [stages.labelled]
 kind = "label"
 input = "unique"
 tolerance = { absolute = 0.0, relative = 1e-9 }
+tasks.held = { tolerance = { absolute = 0.5, relative = 0.125 }, bound = 99.0 }
 
 [stages.kept]
 kind = "filter"
@@ -38,9 +40,25 @@ allow_empty = false
 [stages.split]
 kind = "split"
 input = "kept"
-hold_out = { tasks = ["held"], fraction = 0.0 }
+hold_out = { tasks = ["held"], domains = ["words"], fraction = 0.0 }
 validation = { runs = 0.0 }
-leak = { on_leak = "report" }
+leak = { near = 0.875, ngram = 13, containment = 0.75, propose_aliases = true, on_leak = "report" }
+
+[stages.fits]
+kind = "filter"
+input = "split"
+where = "TRUE"
+valid = "child"
+tokens = { min = 0, max = 9000, tokenizer = "tokens" }
+per_task = { max = 50, order_by = "child_score" }
+allow_empty = false
+
+[stages.balanced]
+kind = "balance"
+input = "fits"
+caps = { run = 40, task = 30, outcome = { improvement = 20 } }
+weights = { task = 0.5, outcome = { self_repair = 0.25 } }
+choose = "spread"
 
 [stages.tokens]
 kind = "tokenizer"
@@ -54,7 +72,7 @@ path = "tokenizer.json"
 
 [stages.sft]
 kind = "render"
-input = "split"
+input = "balanced"
 template = "chatml"
 tokenizer = "tokens"
 max_tokens = 10000
@@ -102,7 +120,7 @@ launcher = "local"
 pub(super) const QUERY: &str = "SELECT task, count(*) AS examples FROM sft.examples GROUP BY task";
 
 /// Lines that say what holds without them. Not `MODEL`'s: its defaults are in the schema.
-pub(super) const DEFAULTS: [(&str, &str); 17] = [
+pub(super) const DEFAULTS: [(&str, &str); 20] = [
     ("pipeline", "name = \"mutations\"\n"),
     ("pipeline", "sample = 1.0\n"),
     ("logs", "max_quarantined = 0.5\n"),
@@ -112,6 +130,9 @@ pub(super) const DEFAULTS: [(&str, &str); 17] = [
     ("labelled", "tolerance = { absolute = 0.0, relative = 1e-9 }\n"),
     ("kept", "allow_empty = false\n"),
     ("split", ", fraction = 0.0"),
+    ("split", ", propose_aliases = true"),
+    ("fits", "allow_empty = false\n"),
+    ("balanced", "choose = \"spread\"\n"),
     ("tokens", "scrub = true\n"),
     ("sft", "template = \"chatml\"\n"),
     ("sft", "scrub = true\n"),
@@ -135,13 +156,37 @@ use Change::{Refused, To};
 pub(super) const CHANGES: &[(&str, &str, Change)] = &[
     ("logs", "infer_parents", To("infer_parents = false", "infer_parents = true")),
     ("unique", "exact", To("\"canonical\"", "\"raw\"")),
+    ("unique", "near.ngram", To("ngram = 5", "ngram = 6")),
+    ("unique", "near.permutations", To("128", "64")),
+    ("unique", "near.threshold", To("0.99", "0.9")),
+    ("unique", "near.of", To("\"change\"", "\"response\"")),
     ("unique", "keep", Refused("\"best\"", "\"first\"")),
     ("labelled", "absolute", To("absolute = 0.0", "absolute = 0.25")),
     ("labelled", "relative", To("1e-9", "1e-6")),
+    ("labelled", "tasks.held.absolute", To("absolute = 0.5", "absolute = 0.25")),
+    ("labelled", "tasks.held.relative", To("relative = 0.125", "relative = 0.5")),
+    ("labelled", "tasks.held.bound", To("99.0", "98.0")),
     ("kept", "where", To("> 0", "> 1")),
     ("kept", "per_task.max", To("100", "5")),
     ("kept", "per_task.order_by", To("DESC", "ASC")),
     ("split", "hold_out_tasks", To("\"held\"", "\"first\"")),
+    ("split", "hold_out_domains", To("\"words\"", "\"numbers\"")),
+    ("split", "leak_near", To("0.875", "0.5")),
+    ("split", "leak_ngram.ngram", To("ngram = 13", "ngram = 8")),
+    ("split", "leak_ngram.containment", To("0.75", "0.5")),
+    ("split", "propose_aliases", To("true", "false")),
+    ("fits", "where", To("\"TRUE\"", "\"delta > 0\"")),
+    ("fits", "valid", To("\"child\"", "\"both\"")),
+    ("fits", "tokens.min", To("min = 0", "min = 3")),
+    ("fits", "tokens.max", To("9000", "200")),
+    ("fits", "per_task.max", To("50", "5")),
+    ("fits", "per_task.order_by", To("\"child_score\"", "\"iteration\"")),
+    ("balanced", "caps.run", To("run = 40", "run = 4")),
+    ("balanced", "caps.task", To("task = 30", "task = 3")),
+    ("balanced", "caps.outcome.improvement", To("20", "2")),
+    ("balanced", "weights.task", To("task = 0.5", "task = 1.0")),
+    ("balanced", "weights.outcome.self_repair", To("0.25", "0.5")),
+    ("balanced", "choose", To("\"spread\"", "\"hash\"")),
     ("split", "hold_out_fraction", To("fraction = 0.0", "fraction = 0.5")),
     ("split", "validation.runs", To("runs = 0.0", "runs = 0.5")),
     ("split", "on_leak", To("\"report\"", "\"drop\"")),
