@@ -13,7 +13,14 @@ balanced AS (
     {alias_group} AS alias_group,
     coalesce({outcome}, 'unknown') AS outcome,
     {change_cluster} AS change_cluster,
-    coalesce(10 * (t.iteration - r.first_iteration) / (1 + r.last_iteration - r.first_iteration), -1) AS iteration_part,
+    -- As floats: iterations of a hostile log reach over all whole numbers.
+    coalesce(
+      CAST(least(9.0, greatest(0.0, floor(
+        10.0 * (CAST(t.iteration AS DOUBLE) - CAST(r.first_iteration AS DOUBLE))
+        / (1.0 + CAST(r.last_iteration AS DOUBLE) - CAST(r.first_iteration AS DOUBLE))
+      ))) AS BIGINT),
+      -1
+    ) AS iteration_part,
     CASE t.direction WHEN 'maximize' THEN t.child_score WHEN 'minimize' THEN -t.child_score END AS goodness
   FROM input.transitions t
   JOIN run_ends r ON r.run_id = t.run_id

@@ -12,10 +12,11 @@ SELECT
 FROM train
 JOIN side.clusters c ON c.program_id = train.program
 JOIN (
-  SELECT o.cluster_id, min(t.program) AS program, min(t.other_task) AS other_task
+  SELECT o.cluster_id, min(t.program) AS program
   FROM test_programs t
   JOIN side.clusters o ON o.program_id = t.program
   GROUP BY o.cluster_id
-) other ON other.cluster_id = c.cluster_id
+) lowest ON lowest.cluster_id = c.cluster_id
+JOIN test_programs other ON other.program = lowest.program
 LEFT JOIN test_programs same ON same.program = train.program
 WHERE same.program IS NULL

@@ -3,7 +3,7 @@
 //! It says domains, upstream benchmarks, the metric a task is judged by, and which tasks are the same problem
 //! under two names. What nobody knows is absent, and stays null in the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use finch_core::{Digest, Kind};
@@ -91,6 +91,25 @@ impl Catalog {
     pub fn names_of<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a str> {
         let declared = self.tasks.iter().filter(move |(_, task)| task.alias_group.as_deref() == Some(group));
         declared.map(|(name, _)| name.as_str())
+    }
+
+    /// These tasks and those of these domains, with all that are declared to be the same problems.
+    pub fn with_aliases<'a>(&'a self, tasks: &'a [String], domains: &'a [String]) -> BTreeSet<&'a str> {
+        let of_domain = |task: &Task| task.domain.as_ref().is_some_and(|domain| domains.contains(domain));
+        let of_domains = self.tasks.iter().filter(|(_, task)| of_domain(task)).map(|(name, _)| name.as_str());
+        let named: BTreeSet<&str> = tasks.iter().map(String::as_str).chain(of_domains).collect();
+        let groups: BTreeSet<&str> = named.iter().map(|task| self.alias_group(task)).collect();
+        let members =
+            self.tasks.keys().map(String::as_str).filter(|task| groups.contains(self.alias_group(task)));
+        named.iter().copied().chain(members).collect()
+    }
+
+    /// Digest of the statements of these tasks.
+    pub fn statements_digest<'a>(&self, tasks: impl IntoIterator<Item = &'a str>) -> Digest {
+        let statements =
+            tasks.into_iter().filter_map(|name| Some((name, self.tasks.get(name)?.statement.as_ref()?)));
+        let fields = Kind::Fingerprint.fields().text("statements");
+        statements.fold(fields, |fields, (name, text)| fields.text(name).text(text)).finish()
     }
 
     /// The task whose initial program this is.

@@ -1,9 +1,9 @@
 //! Containment: how much of a text is found inside others, by n-grams of code tokens.
 //!
 //! A reference is a text that must not be in others: a program of a held-out task, its statement. What counts is how
-//! much of its own is in a text, so n-grams that many groups of the searched texts have count for little or nothing:
-//! they are what a scaffold writes into every prompt. Of a reference that has too little of its own nothing can be
-//! said, and it is not judged.
+//! much of its own is in a text. N-grams that other groups were given, such as the harness of a family of tasks, count
+//! nothing, and those that many groups of the searched texts have count for little or nothing: they are what a scaffold
+//! writes into every prompt. Of a reference that has too little of its own nothing can be said, and it is not judged.
 //!
 //! Memory: an entry for each n-gram of the references, of as many of these at once as the budget allows; texts are
 //! read one by one, twice for each such part.
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::near::tokens::{self, MOST_BYTES, as_set, shingles};
+use crate::near::tokens::{self, as_set, shingles};
 
 /// References, and texts that are searched for them.
 pub trait Corpus: Sync {
@@ -22,9 +22,13 @@ pub trait Corpus: Sync {
     fn references(&self) -> u32;
     /// A reference, and how many n-grams of its own it needs to be judged.
     fn reference(&self, reference: u32) -> Result<(String, u32)>;
+    /// The group of a reference.
+    fn owner(&self, reference: u32) -> u32;
+    /// Texts that groups were given, each with its group: what is in one is not another group's own.
+    fn given(&self) -> &[(u32, u32)];
     /// The searched texts in groups, by their numbers: what many groups share is nobody's own.
     fn groups(&self) -> &[Vec<u32>];
-    /// A searched text.
+    /// A searched text, or one that was given.
     fn text(&self, text: u32) -> Result<String>;
 }
 
@@ -64,7 +68,9 @@ const FEW: u64 = 2;
 const WHOLE: u64 = 1 << 10;
 /// Bytes of an entry with its reference and what else it takes.
 const ENTRY: u64 = 64;
-/// Bytes by which pieces of a text overlap, so that no n-gram is lost between two.
+/// Bytes of a text that are looked at together, and by how many of them pieces overlap, so that no n-gram is lost between
+/// two.
+const PIECE: usize = 1 << 18;
 const OVERLAP: usize = 1 << 14;
 
 /// Finds the texts that hold a reference. `budget` is about how many bytes of memory to use.
@@ -89,25 +95,25 @@ pub fn search(corpus: &impl Corpus, measure: Measure, budget: u64) -> Result<Sea
     Ok(Search { found, judged })
 }
 
-/// The distinct n-grams of a text.
-fn grams(text: &str, ngram: usize) -> Vec<u64> {
+/// Hands over the n-grams of a text, piece by piece, so that a long one takes no more memory than a short one.
+fn each_gram(text: &str, ngram: usize, mut take: impl FnMut(u64)) {
     let (mut words, mut grams) = (Vec::new(), Vec::new());
     let mut start = 0;
     loop {
-        let piece = &text[start..text.floor_char_boundary(start + MOST_BYTES)];
+        let piece = &text[start..text.floor_char_boundary(start + PIECE)];
         words.clear();
+        grams.clear();
         tokens::tokens(piece, &mut words);
         // Fewer tokens than an n-gram say nothing.
         if words.len() >= ngram {
             shingles(&words, ngram, 0, &mut grams);
         }
+        grams.iter().for_each(|gram| take(*gram));
         if start + piece.len() >= text.len() {
             break;
         }
         start = text.floor_char_boundary(start + piece.len() - OVERLAP);
     }
-    as_set(&mut grams);
-    grams
 }
 
 /// The weight of an n-gram that so many of all groups have: `ln(groups / seen)`, scaled so that `FEW` count whole and
@@ -141,7 +147,10 @@ impl Part {
         let (first, mut pairs, mut least) = (*next, Vec::<(u64, u32)>::new(), Vec::new());
         while *next < corpus.references() && (pairs.len() as u64) < most {
             let (text, needed) = corpus.reference(*next)?;
-            pairs.extend(grams(&text, measure.ngram).into_iter().map(|gram| (gram, *next - first)));
+            let mut grams = Vec::new();
+            each_gram(&text, measure.ngram, |gram| grams.push(gram));
+            as_set(&mut grams);
+            pairs.extend(grams.into_iter().map(|gram| (gram, *next - first)));
             least.push(needed);
             *next += 1;
         }
@@ -162,7 +171,23 @@ impl Part {
 
     /// The places of the n-grams that a text has, each once.
     fn hits(&self, text: &str, ngram: usize) -> Vec<u32> {
-        grams(text, ngram).iter().filter_map(|gram| self.places.get(gram).copied()).collect()
+        let mut hits = Vec::new();
+        each_gram(text, ngram, |gram| hits.extend(self.places.get(&gram)));
+        hits.sort_unstable();
+        hits.dedup();
+        hits
+    }
+
+    /// Whether an n-gram was given to a group that is not the one of all its references.
+    fn given_to_others(&self, corpus: &impl Corpus, measure: Measure) -> Result<Vec<bool>> {
+        let mut others = vec![false; self.starts.len() - 1];
+        for &(text, group) in corpus.given() {
+            for place in self.hits(&corpus.text(text)?, measure.ngram) {
+                let is_own = |owner: &u32| corpus.owner(self.first + owner) == group;
+                others[place as usize] |= !self.owners(place).iter().all(is_own);
+            }
+        }
+        Ok(others)
     }
 
     /// The weight of each n-gram, by how many groups have it.
@@ -183,7 +208,9 @@ impl Part {
             })?;
         }
         let all = groups.iter().filter(|texts| !texts.is_empty()).count() as u64;
-        Ok(seen.into_iter().map(|seen| weight(seen.into_inner() & u64::from(u32::MAX), all)).collect())
+        let weights = seen.into_iter().map(|seen| weight(seen.into_inner() & u64::from(u32::MAX), all));
+        let others = self.given_to_others(corpus, measure)?;
+        Ok(weights.zip(others).map(|(weight, others)| if others { 0 } else { weight }).collect())
     }
 
     /// What each reference has of its own, 0 where that is too little, and how many have enough.
@@ -212,11 +239,12 @@ impl Part {
         // No reference is found in a text that has less than the smallest of them needs.
         let smallest = totals.iter().filter(|total| **total > 0).min().copied();
         let Some(smallest) = smallest else { return Ok(vec![]) };
-        let enough = smallest as f64 * measure.threshold;
+        // A share as below, of a total that is not larger: what fails here fails there.
+        let is_enough = |sum: u64| sum as f64 / smallest as f64 >= measure.threshold;
         let texts: Vec<u32> = corpus.groups().iter().flatten().copied().collect();
         let look = |&text: &u32| -> Result<Option<Found>> {
             let hits = self.hits(&corpus.text(text)?, measure.ngram);
-            if (hits.iter().map(|place| weights[*place as usize]).sum::<u64>() as f64) < enough {
+            if !is_enough(hits.iter().map(|place| weights[*place as usize]).sum()) {
                 return Ok(None);
             }
             let mut sums: HashMap<u32, u64, foldhash::fast::FixedState> = HashMap::default();
@@ -241,10 +269,12 @@ impl Part {
 mod tests {
     use super::*;
 
+    /// Each reference is a group of its own, behind those of the texts.
     struct Texts {
         references: Vec<(String, u32)>,
         groups: Vec<Vec<u32>>,
         texts: Vec<String>,
+        given: Vec<(u32, u32)>,
     }
 
     impl Corpus for Texts {
@@ -254,6 +284,14 @@ mod tests {
 
         fn reference(&self, reference: u32) -> Result<(String, u32)> {
             Ok(self.references[reference as usize].clone())
+        }
+
+        fn owner(&self, reference: u32) -> u32 {
+            1000 + reference
+        }
+
+        fn given(&self) -> &[(u32, u32)] {
+            &self.given
         }
 
         fn groups(&self) -> &[Vec<u32>] {
@@ -273,7 +311,7 @@ mod tests {
 
     fn one_group_each(references: Vec<(String, u32)>, texts: Vec<String>) -> Texts {
         let groups = (0..texts.len() as u32).map(|text| vec![text]).collect();
-        Texts { references, groups, texts }
+        Texts { references, groups, texts, given: vec![] }
     }
 
     #[test]
@@ -339,6 +377,51 @@ mod tests {
     }
 
     #[test]
+    fn what_another_group_was_given_is_not_its_own() {
+        let harness = words("harness", 60);
+        let held = format!("{harness}{}", words("held", 40));
+        let searched = || vec![format!("{harness}{}", words("trained", 10)), harness.clone(), held.clone()];
+        let found = |given: Vec<(u32, u32)>| {
+            let corpus = Texts {
+                groups: vec![vec![0, 1], vec![2]],
+                given,
+                ..one_group_each(vec![(held.clone(), 10)], searched())
+            };
+            search(&corpus, Measure { threshold: 0.5, ..MEASURE }, 1 << 20).expect("search").found
+        };
+        let texts = |found: &[Found]| found.iter().map(|found| found.text).collect::<Vec<_>>();
+        assert_eq!(texts(&found(vec![])), [0, 1, 2], "the harness is most of it");
+        // Two tasks are enough to tell, where one was given the harness.
+        assert_eq!(texts(&found(vec![(1, 0)])), [2]);
+        assert_eq!(texts(&found(vec![(1, 1000)])), [0, 1, 2], "its own harness is its own");
+    }
+
+    #[test]
+    fn a_share_of_exactly_the_threshold_is_found_in_parts_too() {
+        for own in 20..400 {
+            let reference = words("r", own + 3);
+            // As many of its n-grams as make the share.
+            for percent in [60, 81, 90] {
+                if own * percent % 100 != 0 {
+                    continue;
+                }
+                let part: String = reference.split_inclusive(' ').take(own * percent / 100 + 3).collect();
+                let measure = Measure { ngram: 4, threshold: percent as f64 / 100.0 };
+                let alone = one_group_each(vec![(reference.clone(), 10)], vec![part.clone()]);
+                let beside = vec![(words("other", 30), 10), (reference.clone(), 10)];
+                let both = search(&one_group_each(beside, vec![part]), measure, 0).expect("search");
+                let alone = search(&alone, measure, 1 << 20).expect("search");
+                let share = |all: &Search| all.found.first().map(|found| found.containment);
+                assert_eq!(
+                    (share(&alone), share(&both)),
+                    (Some(measure.threshold), share(&alone)),
+                    "{own} {percent}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn weights_fall_from_whole_to_nothing() {
         assert_eq!(weight(0, 300), WHOLE);
         assert_eq!(weight(2, 300), WHOLE);
@@ -352,7 +435,7 @@ mod tests {
     fn a_copy_behind_the_first_piece_of_a_long_text_is_found() {
         let program = words("own", 60);
         // The copy lies over the end of the first piece.
-        let before = "x ".repeat((MOST_BYTES - 100) / 2);
+        let before = "x ".repeat((PIECE - 100) / 2);
         let texts = vec![format!("{before}{program}"), format!("{before}{before}{program}")];
         let all = search(&one_group_each(vec![(program, 10)], texts), MEASURE, 1 << 20).expect("search");
         assert_eq!(all.found.iter().map(|found| found.containment).collect::<Vec<_>>(), [1.0, 1.0]);

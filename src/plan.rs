@@ -129,7 +129,12 @@ impl<'a> Prepared<'a> {
                     parts.insert("pipeline.seed".to_owned(), seed);
                 }
             }
-            Config::Split(_) => {
+            Config::Split(split) => {
+                if split.leak_ngram.is_some() {
+                    let held = self.catalog.with_aliases(&split.hold_out_tasks, &split.hold_out_domains);
+                    let statements = self.catalog.statements_digest(held);
+                    parts.insert("outside.statements".to_owned(), statements.to_string());
+                }
                 parts.insert("pipeline.seed".to_owned(), seed);
                 parts.insert("outside.alias_groups".to_owned(), self.catalog.alias_digest().to_string());
             }

@@ -258,10 +258,13 @@ fn quoted(word: &str) -> String {
     if plain && !word.is_empty() { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
+/// What is said although it is none: that nothing leaks is what a split is there to show.
+const SHOWN_WHEN_NONE: [&str; 2] = ["leak", "leaks_reported"];
+
 fn reasons(reasons: &std::collections::BTreeMap<String, u64>) -> String {
     let shown: Vec<String> = reasons
         .iter()
-        .filter(|(_, count)| **count > 0)
+        .filter(|(name, count)| **count > 0 || SHOWN_WHEN_NONE.contains(&name.as_str()))
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
     shown.join(", ")

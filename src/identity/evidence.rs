@@ -3,7 +3,7 @@
 //! The points and limits below were chosen on the published logs of ten scaffolds, where a list made by hand says which
 //! tasks are the same; they are a way to order what a person should look at, not a proof.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::profile::Profile;
 
@@ -26,7 +26,7 @@ pub struct Evidence {
     pub sizes_differ: bool,
     /// How much the ranges of scores of the same metric have in common. Weak: some logs hold ratios.
     pub scores: f64,
-    /// What this is worth together; 0 where sizes differ.
+    /// What this is worth together; 0 where sizes differ, and where neither programs nor metrics say anything.
     pub points: u32,
 }
 
@@ -38,6 +38,8 @@ const TEMPLATE: usize = 4;
 const ONE: u64 = 1 << 10;
 /// What a task's programs must have in common at least, to be compared by it: the weight of some ten words of its own.
 const LEAST_INTERFACE: u64 = 10 * ONE;
+/// The same of its prompts, of which what all tasks have weighs nothing.
+const LEAST_PROMPTS: u64 = 5 * ONE;
 
 impl Evidence {
     /// Whether the tasks should be proposed as one.
@@ -46,93 +48,113 @@ impl Evidence {
     }
 }
 
-/// How much each word says: what few tasks have says more than what all have.
-pub struct Weights {
-    initial: Rarity<u64>,
-    interface: Rarity<u64>,
-    prompts: Rarity<u64>,
+/// How much each word, metric and size says among some tasks: what few of them have says more than what all have.
+pub struct Weights<'a> {
+    profiles: &'a [Profile],
+    initial: Vec<Weighed>,
+    interface: Vec<Weighed>,
+    prompts: Vec<Weighed>,
     /// Tasks that report a metric, and all that report any.
-    metrics: (HashMap<String, usize>, usize),
+    metrics: (HashMap<&'a str, usize>, usize),
     /// Metrics that all tasks of a scaffold report: its own, and no evaluator's.
     of_scaffolds: Vec<String>,
+    /// Tasks whose programs have a size.
+    sizes: HashMap<u64, usize>,
     /// Tasks that start from a program.
-    starts: HashMap<String, usize>,
+    starts: HashMap<&'a str, usize>,
 }
 
-impl Weights {
+impl<'a> Weights<'a> {
     /// The weights among these tasks.
-    pub fn of(profiles: &[Profile]) -> Self {
-        let (mut metrics, mut starts) = (HashMap::new(), HashMap::new());
+    pub fn of(profiles: &'a [Profile]) -> Self {
+        let (mut metrics, mut starts, mut sizes) = (HashMap::new(), HashMap::new(), HashMap::new());
         for profile in profiles {
-            for name in &profile.metrics {
-                *metrics.entry(name.clone()).or_default() += 1;
-            }
+            profile.metrics.iter().for_each(|name| *metrics.entry(name.as_str()).or_default() += 1);
+            profile.sizes.iter().for_each(|size| *sizes.entry(*size).or_default() += 1);
             if let Some((id, _)) = &profile.initial {
-                *starts.entry(id.clone()).or_default() += 1;
+                *starts.entry(id.as_str()).or_default() += 1;
             }
         }
         let reporting = profiles.iter().filter(|profile| !profile.metrics.is_empty()).count();
+        let none: &[u64] = &[];
+        let initial = |profile: &'a Profile| profile.initial.as_ref().map_or(none, |(_, words)| words);
         Self {
-            initial: Rarity::of(profiles.iter().filter_map(|profile| Some(&profile.initial.as_ref()?.1))),
-            interface: Rarity::of(profiles.iter().map(|profile| &profile.interface)),
-            prompts: Rarity::of(profiles.iter().map(|profile| &profile.prompts)),
+            profiles,
+            initial: weighed(profiles.iter().map(initial), 1),
+            interface: weighed(profiles.iter().map(|profile| profile.interface.as_slice()), 1),
+            prompts: weighed(profiles.iter().map(|profile| profile.prompts.as_slice()), 0),
             metrics: (metrics, reporting),
             of_scaffolds: of_scaffolds(profiles),
+            sizes,
             starts,
         }
     }
 
-    /// What two of these tasks have in common.
-    pub fn compare(&self, a: &Profile, b: &Profile) -> Evidence {
+    /// What two of these tasks, by their places, have in common.
+    pub fn compare(&self, a: usize, b: usize) -> Evidence {
+        let (first, second) = (&self.profiles[a], &self.profiles[b]);
+        let sizes = |profile: &Profile| -> BTreeSet<u64> {
+            profile.sizes.iter().copied().filter(|size| self.is_size(*size)).collect()
+        };
+        let (own, others) = (sizes(first), sizes(second));
+        let metrics = first.metrics.intersection(&second.metrics).filter(|name| self.is_telling(name));
         let mut found = Evidence {
-            interface: self.interface.containment(&a.interface, &b.interface, LEAST_INTERFACE),
-            prompts: self.prompts.containment(&a.prompts, &b.prompts, 1),
-            metrics: a
-                .metrics
-                .intersection(&b.metrics)
-                .filter(|name| self.is_telling(name))
-                .cloned()
-                .collect(),
-            sizes: a.sizes.intersection(&b.sizes).copied().collect(),
-            scores: overlap(&a.scores, &b.scores),
+            initial: self.initial[a].similarity(&self.initial[b]),
+            interface: self.interface[a].containment(&self.interface[b], LEAST_INTERFACE),
+            prompts: self.prompts[a].containment(&self.prompts[b], LEAST_PROMPTS),
+            metrics: metrics.cloned().collect(),
+            sizes: own.intersection(&others).copied().collect(),
+            scores: overlap(&first.scores, &second.scores),
             ..Evidence::default()
         };
         let mut shared_by = 0;
-        if let (Some((id, words)), Some((other, others))) = (&a.initial, &b.initial) {
-            found.initial = self.initial.similarity(words, others);
+        if let (Some((id, words)), Some((other, _))) = (&first.initial, &second.initial) {
             // An empty program is the start of many.
             found.same_initial = id == other && !words.is_empty();
-            shared_by = self.starts.get(id).copied().unwrap_or_default();
+            shared_by = self.starts.get(id.as_str()).copied().unwrap_or_default();
         }
-        found.sizes_differ = !a.sizes.is_empty() && !b.sizes.is_empty() && found.sizes.is_empty();
+        found.sizes_differ = !own.is_empty() && !others.is_empty() && found.sizes.is_empty();
         found.points = points(&found, shared_by);
         found
     }
 
-    /// Whether a metric says something of a task: it is no scaffold's, and a third of the tasks have it at most, or two.
-    fn is_telling(&self, name: &String) -> bool {
+    /// Whether a metric says something of a task: it is no scaffold's, and a third of the tasks have it at most. Among few
+    /// tasks nobody can tell.
+    fn is_telling(&self, name: &str) -> bool {
         let (tasks, all) = (self.metrics.0.get(name).copied().unwrap_or_default(), self.metrics.1);
-        !self.of_scaffolds.contains(name) && (3 * tasks <= all || tasks <= 2)
+        3 * tasks <= all && !self.of_scaffolds.iter().any(|own| own == name)
+    }
+
+    /// Whether a number says something of a task: many have a seed of 42.
+    fn is_size(&self, size: u64) -> bool {
+        let tasks = self.sizes.get(&size).copied().unwrap_or_default();
+        tasks <= 2 || 3 * tasks <= self.profiles.len()
     }
 }
 
+/// What the evidence is worth. Prompts, sizes and scores are shared by many tasks of one suite, so they only add to what
+/// programs or metrics say.
 fn points(found: &Evidence, shared_by: usize) -> u32 {
     let worth = |points: u32, is_so: bool| if is_so { points } else { 0 };
-    let initial = match found.same_initial {
-        true if shared_by <= TEMPLATE => return ENOUGH + worth(1, !found.metrics.is_empty()),
-        true => 1,
-        false => worth(1, found.initial >= 0.5),
-    };
     if found.sizes_differ {
         return 0;
     }
+    let initial = match found.same_initial {
+        true if shared_by <= TEMPLATE => ENOUGH,
+        true => 1,
+        false => worth(1, found.initial >= 0.5),
+    };
     let interface = worth(2, found.interface >= 0.6) + worth(1, found.interface >= 0.85);
+    let metrics = worth(1, !found.metrics.is_empty());
+    if initial + interface + metrics == 0 {
+        return 0;
+    }
     initial
         + interface
+        + metrics
         + worth(1, found.prompts >= 0.35)
-        + worth(1, !found.metrics.is_empty())
         + worth(1, !found.sizes.is_empty())
-        + worth(1, found.scores >= 0.5)
+        + worth(1, found.scores >= 0.5 && interface > 0)
 }
 
 /// Metrics that all of three tasks or more of a scaffold have.
@@ -165,48 +187,49 @@ fn overlap(a: &BTreeMap<String, (f64, f64)>, b: &BTreeMap<String, (f64, f64)>) -
     shares.fold(0.0, f64::max)
 }
 
-/// The weight of each item of sets: the logarithm of how few sets have it.
-struct Rarity<T> {
-    sets: u64,
-    counts: HashMap<T, u64, foldhash::fast::FixedState>,
+/// A set with the weight of each item, in the order of items.
+struct Weighed {
+    items: Vec<(u64, u64)>,
+    sum: u64,
 }
 
-impl Rarity<u64> {
-    fn of<'a>(sets: impl Iterator<Item = &'a Vec<u64>>) -> Self {
-        let mut rarity = Self { sets: 0, counts: HashMap::default() };
-        for set in sets.filter(|set| !set.is_empty()) {
-            rarity.sets += 1;
-            for item in set {
-                *rarity.counts.entry(*item).or_default() += 1;
-            }
+/// Sets with the weight of each item, `ln((sets + spare) / count)`. With `spare` 1 what all have weighs something, so that
+/// among two tasks there is something to compare; with 0 it weighs nothing.
+fn weighed<'a>(sets: impl Iterator<Item = &'a [u64]> + Clone, spare: u64) -> Vec<Weighed> {
+    let mut counts: HashMap<u64, u64, foldhash::fast::FixedState> = HashMap::default();
+    sets.clone().flatten().for_each(|item| *counts.entry(*item).or_default() += 1);
+    let all = sets.clone().filter(|set| !set.is_empty()).count() as u64 + spare;
+    let weight = |item: &u64| (ONE as f64 * (all as f64 / counts[item] as f64).ln()).round() as u64;
+    sets.map(|set| {
+        let items: Vec<(u64, u64)> = set.iter().map(|item| (*item, weight(item))).collect();
+        let sum = items.iter().map(|(_, weight)| weight).sum();
+        Weighed { items, sum }
+    })
+    .collect()
+}
+
+impl Weighed {
+    /// The weight of what both have.
+    fn both(&self, other: &Self) -> u64 {
+        let (mut left, mut right, mut sum) = (0, 0, 0);
+        while let (Some(a), Some(b)) = (self.items.get(left), other.items.get(right)) {
+            sum += if a.0 == b.0 { a.1 } else { 0 };
+            left += usize::from(a.0 <= b.0);
+            right += usize::from(b.0 <= a.0);
         }
-        rarity
-    }
-
-    /// `ln((sets + 1) / count)`: above 0 for what all have, so that among two tasks something is left to compare.
-    fn weight(&self, item: u64) -> u64 {
-        let count = self.counts.get(&item).copied().unwrap_or(1);
-        (ONE as f64 * ((self.sets + 1) as f64 / count as f64).ln()).round() as u64
-    }
-
-    fn sum<'a>(&self, set: impl IntoIterator<Item = &'a u64>) -> u64 {
-        set.into_iter().map(|item| self.weight(*item)).sum()
-    }
-
-    fn both(&self, a: &[u64], b: &[u64]) -> u64 {
-        self.sum(a.iter().filter(|item| b.binary_search(item).is_ok()))
+        sum
     }
 
     /// Of the lighter set the share that both have; 0 where it weighs less than `least`.
-    fn containment(&self, a: &[u64], b: &[u64], least: u64) -> f64 {
-        let lighter = self.sum(a).min(self.sum(b));
-        if lighter < least { 0.0 } else { self.both(a, b) as f64 / lighter as f64 }
+    fn containment(&self, other: &Self, least: u64) -> f64 {
+        let lighter = self.sum.min(other.sum);
+        if lighter < least { 0.0 } else { self.both(other) as f64 / lighter as f64 }
     }
 
     /// Of all that one of the sets has the share that both have.
-    fn similarity(&self, a: &[u64], b: &[u64]) -> f64 {
-        let both = self.both(a, b);
-        let all = self.sum(a) + self.sum(b) - both;
+    fn similarity(&self, other: &Self) -> f64 {
+        let both = self.both(other);
+        let all = self.sum + other.sum - both;
         if all == 0 { 0.0 } else { both as f64 / all as f64 }
     }
 }
@@ -248,10 +271,10 @@ mod tests {
         let mut all = others();
         all.extend([a, b]);
         let weights = Weights::of(&all);
-        let found = weights.compare(&all[6], &all[7]);
-        assert_eq!(found, weights.compare(&all[7], &all[6]), "either way");
-        for other in &all[..6] {
-            assert!(!weights.compare(&all[6], other).is_enough(), "{}", other.task);
+        let found = weights.compare(6, 7);
+        assert_eq!(found, weights.compare(7, 6), "either way");
+        for (other, profile) in all.iter().enumerate().take(6) {
+            assert!(!weights.compare(6, other).is_enough(), "{}", profile.task);
         }
         found
     }
@@ -288,10 +311,27 @@ mod tests {
         let template = "def func(x, params):\n    return x @ params\n";
         let many: Vec<Profile> =
             (0..8).map(|n| task(&format!("sr{n}"), template, "", &format!("error_{n}"))).collect();
-        let weights = Weights::of(&many);
-        assert!(!weights.compare(&many[0], &many[1]).is_enough());
+        assert!(!Weights::of(&many).compare(0, 1).is_enough());
         let empty: Vec<Profile> = (0..2).map(|n| task(&format!("t{n}"), "", "", "")).collect();
-        assert!(!Weights::of(&empty).compare(&empty[0], &empty[1]).is_enough());
+        assert!(!Weights::of(&empty).compare(0, 1).is_enough());
+    }
+
+    /// They were proposed for a seed of 42, a prompt that all share and overlapping scores.
+    #[test]
+    fn what_unrelated_tasks_of_one_scaffold_share_is_no_evidence() {
+        for count in [2, 3, 6] {
+            let prompt = "You are an expert coder who improves programs through evolution";
+            let code = |n: usize| {
+                let own = (0..14).map(|word| format!("word_{n}_{word} ")).collect::<String>();
+                format!("import numpy as np\nnp.random.seed(42)\n{own}")
+            };
+            let all: Vec<Profile> =
+                (0..count).map(|n| task(&format!("t{n}"), &code(n), prompt, "combined_score")).collect();
+            let weights = Weights::of(&all);
+            for (a, b) in (0..count).flat_map(|a| (0..a).map(move |b| (a, b))) {
+                assert!(!weights.compare(a, b).is_enough(), "{count}: {:?}", weights.compare(a, b));
+            }
+        }
     }
 
     #[test]
@@ -311,6 +351,6 @@ mod tests {
         all.iter_mut().for_each(|profile| profile.scaffolds = ["gepa".to_owned()].into());
         all.extend(others());
         assert_eq!(of_scaffolds(&all), ["fitness"]);
-        assert_eq!(Weights::of(&all).compare(&all[0], &all[1]).metrics, [] as [String; 0]);
+        assert_eq!(Weights::of(&all).compare(0, 1).metrics, [] as [String; 0]);
     }
 }

@@ -29,16 +29,16 @@ pub enum Of {
 impl Of {
     const ALL: [Self; 5] = [Self::Run, Self::Task, Self::AliasGroup, Self::Domain, Self::Outcome];
 
-    /// The word of specs, which is also the column's name but for the run's.
-    fn key(self) -> &'static str {
+    /// The word of specs and reasons.
+    pub fn key(self) -> &'static str {
         match self {
             Self::Run => "run",
-            other => other.word(),
+            other => other.column(),
         }
     }
 
     /// The column.
-    pub fn word(self) -> &'static str {
+    pub fn column(self) -> &'static str {
         match self {
             Self::Run => "run_id",
             Self::Task => "task",
@@ -129,8 +129,15 @@ pub(super) fn balance(reader: &mut Reader<'_>, _base: &Path) -> Option<Config> {
     Some(Config::Balance(Balance { input: input?, caps, weights, choose: choose? }))
 }
 
+/// A weight: 0, or between a millionth and a million, so that products and sums stay numbers.
 fn amount(reader: &mut Reader<'_>, key: &str) -> Option<f64> {
-    reader.amount(key)
+    let weight = reader.amount(key)?;
+    if weight == 0.0 || (1e-6..=1e6).contains(&weight) {
+        return Some(weight);
+    }
+    let message = format!("`{key}` in {} must be 0, or between 1e-6 and 1e6", reader.what());
+    reader.reject(key, Code::BadValue, message, None);
+    None
 }
 
 /// The values of a table whose keys are what transitions are counted by.
@@ -140,11 +147,19 @@ fn each<T>(
     mut read: impl FnMut(&mut Reader<'_>, &str) -> Option<T>,
 ) -> BTreeMap<Of, T> {
     let Some(mut table) = reader.table(key) else { return BTreeMap::new() };
+    not_empty(reader, &table, key);
     let there = |of: &Of| table.has(of.key());
     let given: Vec<Of> = Of::ALL.into_iter().filter(there).collect();
     let values = given.into_iter().filter_map(|of| Some((of, read(&mut table, of.key())?))).collect();
     table.finish();
     values
+}
+
+/// A table that says nothing is a mistake.
+fn not_empty(reader: &Reader<'_>, table: &Reader<'_>, key: &str) {
+    if table.keys().is_empty() {
+        reader.reject(key, Code::BadValue, format!("{} is empty", table.what()), None);
+    }
 }
 
 /// A table of any keys.
@@ -154,6 +169,7 @@ fn named<T>(
     mut read: impl FnMut(&mut Reader<'_>, &str) -> Option<T>,
 ) -> Option<BTreeMap<String, T>> {
     let mut table = reader.table(key)?;
+    not_empty(reader, &table, key);
     let names = table.keys();
     let values =
         names.into_iter().filter_map(|name| Some((name.clone(), read(&mut table, &name)?))).collect();

@@ -140,7 +140,7 @@ fn what_is_held_out_is_neither_capped_nor_weighed() {
         [row("held", "test", 8, true), row("one", "train", 3, false), row("two", "train", 2, false)];
     assert_eq!(json!(rows), json!(expected));
     let removed = project.rows("SELECT code, count(*) AS n FROM removed_balanced GROUP BY 1 ORDER BY 1");
-    assert_eq!(json!(removed), json!([{"code": "cap_alias_group", "n": 1}, {"code": "cap_run_id", "n": 4}]));
+    assert_eq!(json!(removed), json!([{"code": "cap_alias_group", "n": 1}, {"code": "cap_run", "n": 4}]));
 }
 
 #[test]
@@ -159,6 +159,12 @@ fn a_named_cap_is_for_that_one_alone_and_a_misspelt_name_is_told() {
 }
 
 #[test]
+fn weights_of_nothing_are_an_error() {
+    let project = tasks("weights = { outcome = { improvement = 0.0 } }", &[("one", 3)]);
+    project.run().fails(2, &["F0106", "all that is balanced weighs nothing"]);
+}
+
+#[test]
 fn steps_without_scores_iterations_or_all_equal_are_balanced_too() {
     let project = tasks("caps = { task = 3 }\nweights = { domain = 1.0 }", &[("equal", 8)]);
     for n in 0..6_u64 {
@@ -170,6 +176,15 @@ fn steps_without_scores_iterations_or_all_equal_are_balanced_too() {
     project.run().ok();
     let rows = project.rows("SELECT task, count(*) AS n FROM balanced.transitions GROUP BY 1 ORDER BY 2");
     assert_eq!(rows.iter().map(|row| row["n"].clone()).collect::<Vec<Value>>(), [json!(3), json!(3)]);
+    // Iterations of a hostile log are numbers like any other.
+    for (n, iteration) in [i64::MIN, i64::MAX, 0].into_iter().enumerate() {
+        let program = Program { iteration: 0, ..Program::new(6001 + n as u64, Some(5000), 1.0) };
+        let mut hostile = program.json();
+        hostile["iteration_found"] = json!(iteration);
+        let path = format!("logs/none/checkpoints/checkpoint_10/programs/{}.json", program.id);
+        project.write(&path, hostile.to_string());
+    }
+    project.run().ok();
     // Nothing to balance is no mistake.
     let spec = format!(
         "{LABEL}\n[stages.none]\nkind = \"filter\"\ninput = \"labelled\"\nwhere = \"FALSE\"\nallow_empty = true\n\
@@ -230,6 +245,14 @@ fn only_valid_programs_stay_where_that_is_asked() {
     project.run().ok();
     let removed = project.rows("SELECT code, reason FROM removed_kept");
     assert_eq!(json!(removed), json!([{"code": "invalid", "reason": "a program of it is not valid"}]));
+    // A repair has a parent that is not.
+    project.program("run", &Program::new(6, Some(5), 2.0));
+    project.run().ok();
+    assert_eq!(project.value("SELECT count(*) FROM removed_kept"), json!(1));
+    let spec = fs::read_to_string(project.path("spec.toml")).expect("spec");
+    project.write("spec.toml", spec.replace("\"child\"", "\"both\""));
+    project.run().ok();
+    assert_eq!(project.value("SELECT count(*) FROM removed_kept"), json!(2));
 }
 
 #[test]

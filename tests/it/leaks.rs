@@ -372,3 +372,107 @@ fn one_task_alone_equal_scores_and_no_rows_are_split_too() {
         assert_eq!(project.value("SELECT count(*) FROM leaks"), json!(0));
     }
 }
+
+/// Tasks of one family: each has the harness in its initial program and in every program, and a line or more of its own.
+fn family(tasks: &[&str], leak: &str) -> Project {
+    let spec = format!(
+        "{LABEL}\n[stages.split]\nkind = \"split\"\ninput = \"labelled\"\nhold_out = {{ tasks = [\"held\"] }}\nleak = {leak}\n"
+    );
+    let project = Project::new(&spec);
+    let harness = program("harness");
+    for (at, task) in tasks.iter().enumerate() {
+        project.write(&format!("logs/{task}/finch.toml"), format!("task = \"{task}\"\n"));
+        for n in 0..4 {
+            let id = 10 * at as u64 + n + 1;
+            let code = format!("{harness}own_{task} = {n}\n");
+            let mut one =
+                Program { code: code.clone(), ..Program::new(id, (n > 0).then(|| id - 1), n as f64) }.json();
+            *user_prompt(&mut one) = json!(format!("# Current program\n{code}"));
+            let path = format!(
+                "logs/{task}/checkpoints/checkpoint_10/programs/{}.json",
+                one["id"].as_str().expect("id")
+            );
+            project.write(&path, one.to_string());
+        }
+    }
+    project
+}
+
+/// With two tasks, and with a family among others, all of training went.
+#[test]
+fn the_harness_of_a_family_is_nobodys_leak() {
+    for tasks in [&["held", "one"][..], &["held", "one", "two", "three", "four", "five", "six"]] {
+        let project = family(tasks, "{ ngram = 13 }");
+        project.run().ok();
+        assert_eq!(project.value("SELECT count(*) FROM leaks"), json!(0), "{tasks:?}");
+    }
+    // As programs they are almost the same, which is another question, and a task that loses all is told.
+    let output = family(&["held", "one"], "{ near = 0.8 }").run().ok();
+    assert!(
+        output.err.contains("every transition of 1 tasks outside the test split leaks: `one`"),
+        "{}",
+        output.err
+    );
+}
+
+#[test]
+fn a_held_out_task_without_logs_is_looked_for_by_its_name_and_statement() {
+    let words = "Fold a chain of forty beads on a square grid so that as many neighbours as possible touch each other.";
+    let project = six_tasks("{ ngram = 13, on_leak = \"report\" }", |task, one| {
+        if task == "one" {
+            *user_prompt(one) = json!(format!("# Task\n{words}\n"));
+        }
+    });
+    let catalogue = format!(
+        "[tasks.ghost]\nalias_group = \"folding\"\n[tasks.fold]\nalias_group = \"folding\"\nstatement = \"{words}\"\n"
+    );
+    project.write("tasks.toml", &catalogue);
+    project.write("logs/two/finch.toml", "task = \"Ghost\"\n");
+    let spec = fs::read_to_string(project.path("spec.toml")).expect("spec");
+    project.write("spec.toml", spec.replace("\"held\"", "\"folding\""));
+    project.run().ok();
+    let leaks = project.rows("SELECT DISTINCT kind, task, other_task, other FROM leaks ORDER BY kind");
+    let ngram = json!({"kind": "ngram", "task": "one", "other_task": "fold", "other": "statement"});
+    let task = json!({"kind": "task", "task": "Ghost", "other_task": "ghost", "other": "ghost"});
+    assert_eq!(json!(leaks), json!([ngram, task]));
+    // A statement of a held-out task is part of what the split is made of.
+    project.write("tasks.toml", catalogue.replace("beads", "pearls"));
+    project.run().ok();
+    assert_eq!(project.value("SELECT count(*) FROM leaks WHERE kind = 'ngram'"), json!(0));
+}
+
+#[test]
+fn a_program_whose_step_a_filter_removed_is_still_a_held_out_one() {
+    let spec = format!(
+        "{LABEL}\n[stages.kept]\nkind = \"filter\"\ninput = \"labelled\"\nwhere = \"outcome = 'improvement'\"\n\
+         [stages.split]\nkind = \"split\"\ninput = \"kept\"\nhold_out = {{ tasks = [\"held\"] }}\n"
+    );
+    let project = Project::new(&spec);
+    for (run, first, second) in [("held", 5.0, 4.0), ("trained", 1.0, 2.0)] {
+        project.write(&format!("logs/{run}/finch.toml"), format!("task = \"{run}\"\n"));
+        let id = if run == "held" { 10 } else { 20 };
+        project.program(run, &Program::new(id, None, first));
+        let code = "def shared():\n    return 7\n".to_owned();
+        project.program(run, &Program { code, ..Program::new(id + 1, Some(id), second) });
+        project.program(run, &Program::new(id + 2, Some(id), 9.0));
+    }
+    project.run().ok();
+    let leaks = project.rows("SELECT kind, task, other_task FROM leaks");
+    assert_eq!(json!(leaks), json!([{"kind": "program", "task": "trained", "other_task": "held"}]));
+}
+
+#[test]
+fn a_proposal_names_the_group_that_is_there_and_an_answered_question_is_not_asked() {
+    let logs = repository().join("data/logs");
+    let project = without_aliases(&[&logs]);
+    let bare = fs::read_to_string(project.path("tasks.toml")).expect("catalogue");
+    let grouped = |task: &str, group: &str| format!("[tasks.{task}]\nalias_group = \"{group}\"");
+    let one = bare.replace("[tasks.circle_packing_26]", &grouped("circle_packing_26", "discs"));
+    project.write("tasks.toml", &one);
+    project.run().ok();
+    assert_eq!(project.value("SELECT proposed_group FROM alias_proposals"), json!("discs"));
+    let two = one.replace("[tasks.unit_square_26_circles]", &grouped("unit_square_26_circles", "another"));
+    project.write("tasks.toml", two);
+    project.run().ok();
+    assert_eq!(project.value("SELECT count(*) FROM alias_proposals"), json!(0));
+}

@@ -2,7 +2,7 @@
 //!
 //! Caps go from the narrow to the wide: a run gives up its surplus before its task does. What stays under a cap is spread
 //! over changes, iterations and scores, and otherwise chosen by hash, so the same transitions stay whatever the order
-//! of anything; raising a cap only adds. Only what is trained on is balanced: after a split, its train rows.
+//! of anything; raising the last cap only adds. Only what is trained on is balanced: after a split, its train rows.
 
 mod weights;
 
@@ -43,12 +43,12 @@ pub(super) fn run(config: &Balance, context: &Context<'_>, draft: &mut Draft) ->
     let mut left = "rows".to_owned();
     for (of, cap) in &config.caps {
         let judged = capped(*of, cap, config.choose, &left);
-        let code = format!("cap_{}", of.word());
+        let code = format!("cap_{}", of.key());
         let gone = format!(
             "SELECT transition_id AS record_id, 'transition' AS record_kind, '{code}' AS code, \
              concat('number ', number, ' of its {}, ', cap, ' are kept') AS reason \
              FROM ({judged}) WHERE number > cap ORDER BY transition_id",
-            of.word().replace('_', " ")
+            of.key().replace('_', " ")
         );
         let mut part =
             TableWriter::new(folder, &code, removed_schema.clone(), &["record_id".to_owned()], aside())?;
@@ -60,7 +60,7 @@ pub(super) fn run(config: &Balance, context: &Context<'_>, draft: &mut Draft) ->
         bind(&session, folder, &code, removed_schema.clone(), part)?;
         counts.reasons.insert(code.clone(), rows);
         removed.push(format!("SELECT * FROM side.{code}"));
-        let next = format!("after_{}", of.word());
+        let next = format!("after_{}", of.key());
         let columns = "transition_id, run_id, task, domain, alias_group, outcome, change_cluster, iteration_part, \
                        score_part, place";
         let kept = format!("SELECT {columns} FROM ({judged}) WHERE number <= cap ORDER BY transition_id");
@@ -68,7 +68,7 @@ pub(super) fn run(config: &Balance, context: &Context<'_>, draft: &mut Draft) ->
         left = next;
     }
 
-    weights::bind(config, &session, folder, &left)?;
+    weights::bind(config, context, &session, folder, &left)?;
     let schema = extended(&columns, "transitions", "balance");
     let mut writer = draft.writer("transitions", &schema)?;
     let others = if has("split") { "t.split <> 'train'" } else { "FALSE" };
@@ -112,14 +112,14 @@ fn capped(of: Of, cap: &Cap, choose: Choose, left: &str) -> String {
         Cap::Named(caps) => {
             let whens: Vec<String> =
                 caps.iter().map(|(name, most)| format!("WHEN {} THEN {most}", quoted(name))).collect();
-            format!("CASE {} {} ELSE {} END", of.word(), whens.join(" "), i64::MAX)
+            format!("CASE {} {} ELSE {} END", of.column(), whens.join(" "), i64::MAX)
         }
     };
     let (round, cell_round) = match choose {
         Choose::Spread => ("round", "cell_round"),
         Choose::Hash => ("1", "1"),
     };
-    CAP.replace("{key}", of.word())
+    CAP.replace("{key}", of.column())
         .replace("{from}", &format!("side.{left}"))
         .replace("{round}", round)
         .replace("{cell_round}", cell_round)
@@ -146,9 +146,9 @@ fn table(
 
 /// Names in the spec that no balanced transition has: most often misspelt.
 fn unknown(config: &Balance, session: &Session<'_>) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
+    let mut warnings = std::collections::BTreeSet::new();
     for (of, names) in config.named() {
-        let query = format!("SELECT DISTINCT {0} FROM side.rows ORDER BY {0}", of.word());
+        let query = format!("SELECT DISTINCT {0} FROM side.rows ORDER BY {0}", of.column());
         let mut known: Vec<String> = Vec::new();
         session.each(&query, &[], |batch| {
             known.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
@@ -157,11 +157,11 @@ fn unknown(config: &Balance, session: &Session<'_>) -> Result<Vec<String>> {
         for name in names.into_iter().filter(|name| !known.contains(name)) {
             let near = did_you_mean(&name, known.iter().map(String::as_str));
             let near = near.map(|near| format!(" ({near})")).unwrap_or_default();
-            warnings.push(format!(
+            warnings.insert(format!(
                 "nothing that is balanced has the {} `{name}`{near}",
-                of.word().replace('_', " ")
+                of.key().replace('_', " ")
             ));
         }
     }
-    Ok(warnings)
+    Ok(warnings.into_iter().collect())
 }

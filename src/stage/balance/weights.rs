@@ -8,9 +8,11 @@ use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use serde::Serialize;
 
+use crate::code::Code;
 use crate::error::Result;
 use crate::spec::{Balance, Of, Weight};
 use crate::sql::Session;
+use crate::stage::Context;
 use crate::stage::side::side_rows;
 
 /// The columns of the tables aside: what is balanced, and what it is chosen by.
@@ -37,7 +39,13 @@ struct Row {
 }
 
 /// Binds `side.weights`: the weight of each run and outcome, so that the mean over all that is left is 1.
-pub(super) fn bind(config: &Balance, session: &Session<'_>, folder: &Path, left: &str) -> Result<()> {
+pub(super) fn bind(
+    config: &Balance,
+    context: &Context<'_>,
+    session: &Session<'_>,
+    folder: &Path,
+    left: &str,
+) -> Result<()> {
     let mut kinds: Vec<Kind> = Vec::new();
     let query = format!(
         "SELECT run_id, outcome, min(task) AS task, min(domain) AS domain, min(alias_group) AS alias_group, \
@@ -53,7 +61,10 @@ pub(super) fn bind(config: &Balance, session: &Session<'_>, folder: &Path, left:
         }
         Ok(())
     })?;
-    let weights = weights(config, &kinds);
+    let weights = weights(config, &kinds).ok_or_else(|| {
+        let hint = "a weight of 0 for all that is there is none; `filter` removes";
+        context.error(Code::BadValue, "all that is balanced weighs nothing", Some(hint))
+    })?;
     let rows: Vec<Row> = kinds
         .iter()
         .zip(weights)
@@ -71,7 +82,9 @@ pub(super) fn bind(config: &Balance, session: &Session<'_>, folder: &Path, left:
 
 /// The weight of each kind. A power p weighs what there are n of by n^-p: with 0 all transitions weigh the same, with 1
 /// all tasks (or domains, or others) do, whatever their size.
-fn weights(config: &Balance, kinds: &[Kind]) -> Vec<f64> {
+///
+/// `None` where all weigh nothing: there is no mean to keep.
+fn weights(config: &Balance, kinds: &[Kind]) -> Option<Vec<f64>> {
     let mut counts: BTreeMap<(Of, &str), i64> = BTreeMap::new();
     for kind in kinds {
         for (of, value) in &kind.values {
@@ -88,10 +101,13 @@ fn weights(config: &Balance, kinds: &[Kind]) -> Vec<f64> {
     let raw: Vec<f64> = kinds.iter().map(raw).collect();
     let all: i64 = kinds.iter().map(|kind| kind.count).sum();
     let sum: f64 = raw.iter().zip(kinds).map(|(weight, kind)| weight * kind.count as f64).sum();
-    // Where all weigh nothing there is no mean to keep.
-    let scale = if sum > 0.0 { all as f64 / sum } else { 0.0 };
-    // Rounded, because powers differ in their last bit between machines, and weights are part of a dataset.
-    raw.iter().map(|weight| (weight * scale * 1e6).round() / 1e6).collect()
+    if kinds.is_empty() {
+        return Some(vec![]);
+    }
+    let scale = (sum > 0.0).then(|| all as f64 / sum)?;
+    // To six digits, because powers differ in their last bit between machines, and weights are part of a dataset.
+    let rounded = |weight: &f64| format!("{:.5e}", weight * scale).parse().unwrap_or(0.0);
+    Some(raw.iter().map(rounded).collect())
 }
 
 #[cfg(test)]
@@ -119,7 +135,8 @@ mod tests {
     fn a_power_of_one_gives_every_task_the_same_total_and_the_mean_stays_one() {
         let kinds = [kind("a", "improvement", "large", 90), kind("b", "improvement", "small", 10)];
         let check = |power: f64, expected: [f64; 2]| {
-            assert_eq!(weights(&config([(Of::Task, Weight::Power(power))]), &kinds), expected);
+            let weights = weights(&config([(Of::Task, Weight::Power(power))]), &kinds);
+            assert_eq!(weights.as_deref(), Some(&expected[..]));
         };
         check(0.0, [1.0, 1.0]);
         check(1.0, [0.555_556, 5.0]);
@@ -130,9 +147,13 @@ mod tests {
     fn named_weights_multiply_and_what_is_not_named_weighs_one() {
         let kinds = [kind("a", "improvement", "t", 50), kind("a", "self_repair", "t", 50)];
         let named = |value: f64| Weight::Named([("self_repair".to_owned(), value)].into());
-        assert_eq!(weights(&config([(Of::Outcome, named(0.5))]), &kinds), [1.333_333, 0.666_667]);
-        assert_eq!(weights(&config([(Of::Outcome, named(0.0))]), &kinds), [2.0, 0.0]);
-        assert_eq!(weights(&config([(Of::Outcome, named(0.0))]), &kinds[1..]), [0.0]);
-        assert_eq!(weights(&config([]), &[]), [] as [f64; 0]);
+        let of = |named: Weight, kinds: &[Kind]| weights(&config([(Of::Outcome, named)]), kinds);
+        assert_eq!(of(named(0.5), &kinds), Some(vec![1.333_33, 0.666_667]));
+        assert_eq!(of(named(0.0), &kinds), Some(vec![2.0, 0.0]));
+        assert_eq!(of(named(0.0), &kinds[1..]), None);
+        assert_eq!(of(named(0.0), &[]), Some(vec![]));
+        // Small ones are not rounded away.
+        let kinds = [kind("a", "improvement", "t", 1_000_000), kind("a", "self_repair", "t", 1)];
+        assert_eq!(of(named(1e6), &kinds), Some(vec![0.5, 500_000.0]));
     }
 }

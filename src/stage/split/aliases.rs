@@ -57,25 +57,34 @@ pub(super) fn propose(context: &Context<'_>, sides: &Sides, draft: &mut Draft) -
     let side: BTreeMap<&str, (&str, &'static str)> =
         sides.of_tasks().map(|row| (row.task.as_str(), (row.alias_group.as_str(), row.split))).collect();
     let of = |task: &str| side.get(task).copied().unwrap_or(("", "train"));
+    let declared = |task: &str| context.catalog.tasks.get(task)?.alias_group.as_deref();
     let found: Vec<(usize, usize, Evidence)> = (0..profiles.len())
         .into_par_iter()
         .flat_map_iter(|at| {
-            let (profiles, weights, of) = (&profiles, &weights, &of);
+            let (profiles, weights, of, declared) = (&profiles, &weights, &of, &declared);
             (at + 1..profiles.len()).filter_map(move |other| {
-                let (a, b) = (&profiles[at], &profiles[other]);
-                let evidence = weights.compare(a, b);
-                (evidence.is_enough() && of(&a.task).0 != of(&b.task).0).then_some((at, other, evidence))
+                let (a, b) = (&profiles[at].task, &profiles[other].task);
+                // Where somebody gave both a group, the question is answered.
+                let is_open = of(a).0 != of(b).0 && !(declared(a).is_some() && declared(b).is_some());
+                let evidence = is_open.then(|| weights.compare(at, other))?;
+                evidence.is_enough().then_some((at, other, evidence))
             })
         })
         .collect();
     let lowest = groups(profiles.len(), &found);
     let name = |at: usize| profiles[at].task.clone();
+    // A group that one of them has is the one to join.
+    let group = |at: usize| {
+        let linked = (0..profiles.len()).filter(|other| lowest[*other] == lowest[at]);
+        let known = linked.filter_map(|other| declared(&profiles[other].task)).min();
+        known.map_or_else(|| name(lowest[at]), str::to_owned)
+    };
     let rows: Vec<Proposal> = found
         .into_iter()
         .map(|(at, other, evidence)| Proposal {
             task: name(at),
             other_task: name(other),
-            proposed_group: name(lowest[at]),
+            proposed_group: group(at),
             split: of(&profiles[at].task).1,
             other_split: of(&profiles[other].task).1,
             points: evidence.points,
@@ -137,11 +146,11 @@ fn profiles(context: &Context<'_>) -> Result<Vec<Profile>> {
 
     let room = context.store.scratch()?;
     let mut shelf = Shelf::create(room.path())?;
-    let of_sample = programs.iter().map(|row| row.id);
+    let of_sample = programs.values().flatten().map(|row| row.id);
     let mut codes: HashMap<Digest, u32> =
         of_sample.chain(initial.values().flatten().copied()).map(|id| (id, NONE)).collect();
     copy(context, Source::Programs, &mut codes, &mut shelf)?;
-    let mut texts: HashMap<Digest, u32> = prompts.iter().map(|row| (row.id, NONE)).collect();
+    let mut texts: HashMap<Digest, u32> = prompts.values().flatten().map(|row| (row.id, NONE)).collect();
     copy(context, Source::Texts, &mut texts, &mut shelf)?;
     let shelf = shelf.finish()?;
     let read = |numbers: &HashMap<Digest, u32>, id: &Digest| -> Result<Option<String>> {
@@ -152,9 +161,8 @@ fn profiles(context: &Context<'_>) -> Result<Vec<Profile>> {
     let mut profiles = Vec::new();
     for (task, initial) in &initial {
         let mut all = Sampled::default();
-        let own = programs.iter().filter(|row| row.task == *task);
         let mut has_initial = false;
-        for row in own {
+        for row in programs.get(task).into_iter().flatten() {
             has_initial |= Some(row.id) == *initial;
             if let Some(code) = read(&codes, &row.id)? {
                 all.program(&code, row.metrics.as_deref());
@@ -167,7 +175,7 @@ fn profiles(context: &Context<'_>) -> Result<Vec<Profile>> {
         if let Some((_, code)) = first.as_ref().filter(|_| !has_initial) {
             all.program(code, None);
         }
-        for row in prompts.iter().filter(|row| row.task == *task) {
+        for row in prompts.get(task).into_iter().flatten() {
             if let Some(text) = read(&texts, &row.id)? {
                 all.prompt(&text);
             }
@@ -181,13 +189,13 @@ fn profiles(context: &Context<'_>) -> Result<Vec<Profile>> {
 
 /// A program or a prompt of the sample.
 struct Row {
-    task: String,
     id: Digest,
     metrics: Option<String>,
 }
 
-fn sampled(session: &Session<'_>, statement: &str) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
+/// The rows of a sample, by task.
+fn sampled(session: &Session<'_>, statement: &str) -> Result<BTreeMap<String, Vec<Row>>> {
+    let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();
     session.each(statement, &[("most", Value::Int(SAMPLE))], |batch| {
         let cell = |name: &str, row: usize| {
             let column = batch.column_by_name(name)?.as_string::<i32>();
@@ -197,7 +205,7 @@ fn sampled(session: &Session<'_>, statement: &str) -> Result<Vec<Row>> {
         for row in 0..batch.num_rows() {
             if let (Some(task), Some(id)) = (cell("task", row), cell(id, row)) {
                 let metrics = cell("metrics", row).map(str::to_owned);
-                rows.push(Row { task: task.to_owned(), id: id.parse()?, metrics });
+                rows.entry(task.to_owned()).or_default().push(Row { id: id.parse()?, metrics });
             }
         }
         Ok(())

@@ -83,9 +83,10 @@ fn check_hold_out(
     }
     let mut empty = Vec::new();
     for (task, span) in config.hold_out_tasks.iter().zip(&config.hold_out_spans) {
-        let known = context.catalog.tasks.contains_key(task);
-        if !known && !runs.contains_key(task) {
-            let hint = did_you_mean(task, runs.keys().map(String::as_str));
+        let is_group = context.catalog.names_of(task).next().is_some();
+        if !is_group && !context.catalog.tasks.contains_key(task) && !runs.contains_key(task) {
+            let known = runs.keys().chain(context.catalog.tasks.keys());
+            let hint = did_you_mean(task, known.map(String::as_str));
             let message = format!("held-out task `{task}` is neither in the logs nor in the catalogue");
             let diagnostic = Diagnostic::new(Code::UnknownTask, span.clone(), message).with_hint(hint);
             return Err(context.pipeline.error(diagnostic).into());

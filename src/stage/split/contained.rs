@@ -1,10 +1,10 @@
 //! What is a held-out task's own, inside the texts of the other side: its statement, and its best programs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use finch_core::Digest;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::spec::LeakNgram;
 use crate::sql::{Session, Value};
 use crate::stage::Context;
 use crate::stage::alike::{NONE, Source, copy};
-use crate::stage::side::{narrow, side_rows};
+use crate::stage::side::side_rows;
 
 const PROGRAMS: &str = include_str!("../../../sql/split_programs.sql");
 const TEXTS: &str = include_str!("../../../sql/split_texts.sql");
@@ -35,25 +35,19 @@ struct Contained {
     containment: f64,
 }
 
-#[derive(Serialize)]
-struct Held {
-    task: String,
-}
-
-/// Binds `side.contained`: the texts outside the test split that hold what is a held-out task's own. What the user
-/// should know of it comes back.
+/// Binds `side.contained`: the texts outside the test split that hold what is a held-out task's own. `known` names tasks
+/// that are held out and may have no logs; `side.held` has those that have some. What the user should know comes back.
 pub(super) fn find(
     config: LeakNgram,
     context: &Context<'_>,
     session: &Session<'_>,
     sides: &Sides,
+    known: &BTreeSet<&str>,
     folder: &Path,
 ) -> Result<Vec<String>> {
-    let held: Vec<Held> = sides.held_out().iter().map(|task| Held { task: (*task).to_owned() }).collect();
-    side_rows(session, folder, "held", &narrow(&["task"]), &held)?;
     let room = context.store.scratch()?;
     let mut shelf = Shelf::create(room.path())?;
-    let references = References::read(context, session, sides, &mut shelf)?;
+    let references = References::read(context, session, sides, known, &mut shelf)?;
     let Searched { groups, ids } = texts(context, session, &mut shelf)?;
     let texts = shelf.finish()?;
     let corpus = Sought { references: &references, groups, texts: &texts };
@@ -63,7 +57,7 @@ pub(super) fn find(
         .found
         .iter()
         .map(|found| {
-            let reference = &references.0[found.reference as usize];
+            let reference = &references.all[found.reference as usize];
             Contained {
                 text_id: ids[&found.text].to_string(),
                 other: reference.name.clone(),
@@ -76,10 +70,10 @@ pub(super) fn find(
     let columns = ["text_id", "other", "other_task"].map(|name| Field::new(name, DataType::Utf8, false));
     let columns = columns.into_iter().chain([Field::new("containment", DataType::Float64, false)]);
     side_rows(session, folder, "contained", &Arc::new(Schema::new(columns.collect::<Vec<_>>())), &rows)?;
-    let short = references.0.len() as u32 - found.judged;
+    let short = references.all.len() as u32 - found.judged;
     let warning = format!(
         "{short} of {} held-out programs and statements have too little of their own to be looked for in texts",
-        references.0.len()
+        references.all.len()
     );
     Ok(if short > 0 { vec![warning] } else { vec![] })
 }
@@ -118,6 +112,8 @@ struct Reference {
     /// The program's id, or `statement`.
     name: String,
     task: String,
+    /// The number of its alias group.
+    group: u32,
     text: Text,
 }
 
@@ -127,19 +123,46 @@ enum Text {
     Program(u32),
 }
 
-struct References(Vec<Reference>);
+struct References {
+    all: Vec<Reference>,
+    /// The initial programs of all tasks, by their numbers on the shelf, each with its group.
+    given: Vec<(u32, u32)>,
+}
 
 impl References {
     /// Statements first, then programs, each in the order of tasks.
-    fn read(context: &Context<'_>, session: &Session<'_>, sides: &Sides, shelf: &mut Shelf) -> Result<Self> {
+    fn read(
+        context: &Context<'_>,
+        session: &Session<'_>,
+        sides: &Sides,
+        known: &BTreeSet<&str>,
+        shelf: &mut Shelf,
+    ) -> Result<Self> {
         let held = sides.held_out();
-        let mut all = Vec::new();
-        session.each("SELECT task, statement FROM input.tasks ORDER BY task", &[], |batch| {
-            let cells = batch.column(0).as_string::<i32>().iter().zip(batch.column(1).as_string::<i32>());
-            for (task, statement) in cells.filter_map(|(task, statement)| task.zip(statement)) {
-                if held.contains(task) {
-                    let (name, text) = ("statement".to_owned(), Text::Statement(statement.to_owned()));
-                    all.push(Reference { name, task: task.to_owned(), text });
+        let mut groups: BTreeMap<String, u32> = BTreeMap::new();
+        let mut group_of = |task: &str| {
+            let next = groups.len() as u32;
+            *groups.entry(context.catalog.alias_group(task).to_owned()).or_insert(next)
+        };
+        let mut statements: BTreeMap<String, String> = BTreeMap::new();
+        for task in known {
+            let statement = context.catalog.tasks.get(*task).and_then(|known| known.statement.clone());
+            statements.extend(statement.map(|statement| ((*task).to_owned(), statement)));
+        }
+        let mut initial: Vec<(String, Digest)> = Vec::new();
+        let query = "SELECT task, statement, initial_program_id FROM input.tasks ORDER BY task";
+        session.each(query, &[], |batch| {
+            let cell = |column: usize, row: usize| {
+                let column = batch.column(column).as_string::<i32>();
+                column.is_valid(row).then(|| column.value(row))
+            };
+            for row in 0..batch.num_rows() {
+                let Some(task) = cell(0, row) else { continue };
+                if let Some(statement) = cell(1, row).filter(|_| held.contains(task)) {
+                    statements.insert(task.to_owned(), statement.to_owned());
+                }
+                if let Some(id) = cell(2, row) {
+                    initial.push((task.to_owned(), id.parse()?));
                 }
             }
             Ok(())
@@ -152,14 +175,26 @@ impl References {
             }
             Ok(())
         })?;
-        let mut numbers: HashMap<Digest, u32> = programs.iter().map(|(_, id)| (*id, NONE)).collect();
+        let ids = programs.iter().chain(&initial).map(|(_, id)| (*id, NONE));
+        let mut numbers: HashMap<Digest, u32> = ids.collect();
         copy(context, Source::Programs, &mut numbers, shelf)?;
-        all.extend(programs.into_iter().filter(|(_, id)| numbers[id] != NONE).map(|(task, id)| Reference {
-            name: id.to_string(),
-            task,
-            text: Text::Program(numbers[&id]),
-        }));
-        Ok(Self(all))
+        let number = |id: &Digest| numbers.get(id).copied().filter(|number| *number != NONE);
+        let mut all: Vec<Reference> = Vec::new();
+        for (task, statement) in statements {
+            let group = group_of(&task);
+            all.push(Reference {
+                name: "statement".to_owned(),
+                task,
+                group,
+                text: Text::Statement(statement),
+            });
+        }
+        for (task, id) in programs {
+            let Some(text) = number(&id).map(Text::Program) else { continue };
+            all.push(Reference { name: id.to_string(), group: group_of(&task), task, text });
+        }
+        let given = initial.iter().filter_map(|(task, id)| Some((number(id)?, group_of(task)))).collect();
+        Ok(Self { all, given })
     }
 }
 
@@ -172,14 +207,22 @@ struct Sought<'a> {
 
 impl Corpus for Sought<'_> {
     fn references(&self) -> u32 {
-        self.references.0.len() as u32
+        self.references.all.len() as u32
     }
 
     fn reference(&self, reference: u32) -> Result<(String, u32)> {
-        match &self.references.0[reference as usize].text {
+        match &self.references.all[reference as usize].text {
             Text::Statement(text) => Ok((text.clone(), LEAST_STATEMENT)),
             Text::Program(number) => Ok((self.texts.get(*number)?, LEAST_PROGRAM)),
         }
+    }
+
+    fn owner(&self, reference: u32) -> u32 {
+        self.references.all[reference as usize].group
+    }
+
+    fn given(&self) -> &[(u32, u32)] {
+        &self.references.given
     }
 
     fn groups(&self) -> &[Vec<u32>] {

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::assign::Sides;
 use super::contained;
+use crate::catalog::Catalog;
 use crate::contract::Contract;
 use crate::error::Result;
 use crate::near::Likeness;
@@ -49,7 +50,11 @@ pub(super) fn find(
     draft: &mut Draft,
     action: &str,
 ) -> Result<Leaks> {
-    side_rows(session, folder, "same_names", &narrow(&["task", "other_task"]), &same_names(sides))?;
+    let known = context.catalog.with_aliases(&config.hold_out_tasks, &config.hold_out_domains);
+    let same = same_names(sides, &known, context.catalog);
+    side_rows(session, folder, "same_names", &narrow(&["task", "other_task"]), &same)?;
+    let held: Vec<Held> = sides.held_out().iter().map(|task| Held { task: (*task).to_owned() }).collect();
+    side_rows(session, folder, "held", &narrow(&["task"]), &held)?;
     let mut by_kind = BTreeMap::from([("program", 0), ("task", 0)]);
     let mut warnings = Vec::new();
     if let Some(threshold) = config.leak_near {
@@ -57,7 +62,7 @@ pub(super) fn find(
         by_kind.insert("near_program", 0);
     }
     if let Some(measure) = config.leak_ngram {
-        warnings.extend(contained::find(measure, context, session, sides, folder)?);
+        warnings.extend(contained::find(measure, context, session, sides, &known, folder)?);
         by_kind.insert("ngram", 0);
     }
     let part = |is_asked: bool, text: &'static str| if is_asked { text } else { "" };
@@ -91,6 +96,7 @@ pub(super) fn find(
         transitions = batch.column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0) as u64;
         Ok(())
     })?;
+    warnings.extend(emptied(session)?);
     let mut pairs = Vec::new();
     let between = "SELECT DISTINCT task, other_task FROM side.leaks ORDER BY task, other_task LIMIT 5";
     session.each(between, &[], |batch| {
@@ -101,6 +107,31 @@ pub(super) fn find(
     Ok(Leaks { transitions, by_kind, pairs: pairs.join(", "), warnings })
 }
 
+/// A task of the test split.
+#[derive(Serialize)]
+struct Held {
+    task: String,
+}
+
+/// Tasks of which everything leaks: most likely they are one problem with a held-out task, or of one family.
+fn emptied(session: &Session<'_>) -> Result<Option<String>> {
+    let query = "SELECT a.task, count(*) AS n FROM side.assigned a \
+         LEFT JOIN (SELECT DISTINCT transition_id AS leaked_id FROM side.leaks) d ON d.leaked_id = a.transition_id \
+         WHERE a.split <> 'test' GROUP BY a.task HAVING count(*) = count(d.leaked_id) ORDER BY a.task";
+    let mut tasks = Vec::new();
+    session.each(query, &[], |batch| {
+        tasks.extend(batch.column(0).as_string::<i32>().iter().flatten().map(|task| format!("`{task}`")));
+        Ok(())
+    })?;
+    let shown = tasks.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    Ok((!tasks.is_empty()).then(|| {
+        format!(
+            "every transition of {} tasks outside the test split leaks: {shown} (table `leaks`)",
+            tasks.len()
+        )
+    }))
+}
+
 /// A task outside the test split and one inside it whose names, or groups', differ in case and punctuation alone.
 #[derive(Serialize)]
 struct SameName {
@@ -108,40 +139,64 @@ struct SameName {
     other_task: String,
 }
 
-fn same_names(sides: &Sides) -> Vec<SameName> {
-    let bare = |name: &str| -> String {
-        name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-    };
-    // Of a name that has nothing else, its punctuation is the name.
+/// `known` names tasks that are held out and may have no logs. Two that the catalogue puts into different groups are two.
+fn same_names(sides: &Sides, known: &BTreeSet<&str>, catalog: &Catalog) -> Vec<SameName> {
     let names = |task: &str, group: &str| -> BTreeSet<String> {
         [bare(task), bare(group)].into_iter().filter(|name| !name.is_empty()).collect()
     };
-    let mut held: BTreeMap<String, &str> = BTreeMap::new();
-    for row in sides.of_tasks().filter(|row| row.split == "test") {
-        for name in names(&row.task, &row.alias_group) {
-            held.entry(name).or_insert(&row.task);
+    let of_logs = sides.of_tasks().filter(|row| row.split == "test");
+    let of_logs = of_logs.map(|row| (row.task.as_str(), row.alias_group.as_str()));
+    let of_catalogue = known.iter().map(|task| (*task, catalog.alias_group(task)));
+    let mut held: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (task, group) in of_logs.chain(of_catalogue) {
+        for name in names(task, group) {
+            held.entry(name).or_default().insert(task);
         }
     }
+    let declared = |task: &str| catalog.tasks.get(task)?.alias_group.as_deref();
     let others = sides.of_tasks().filter(|row| row.split != "test");
     let same = others.filter_map(|row| {
-        let other = names(&row.task, &row.alias_group).iter().find_map(|name| held.get(name).copied())?;
-        Some(SameName { task: row.task.clone(), other_task: other.to_owned() })
+        let own = names(&row.task, &row.alias_group);
+        let mut alike = own.iter().filter_map(|name| held.get(name)).flatten();
+        let other = alike.find(|other| declared(other).is_none() || declared(&row.task).is_none())?;
+        Some(SameName { task: row.task.clone(), other_task: (*other).to_owned() })
     });
     let mut same: Vec<SameName> = same.collect();
     same.sort_by(|a, b| a.task.cmp(&b.task));
     same
 }
 
+/// A name without case and punctuation, but for `+` and `#`, which make other names of some, and for what parts digits.
+fn bare(name: &str) -> String {
+    let mut bare = String::new();
+    let mut is_parted = false;
+    for c in name.chars() {
+        if !c.is_alphanumeric() && c != '+' && c != '#' {
+            is_parted = true;
+            continue;
+        }
+        if is_parted && c.is_numeric() && bare.ends_with(char::is_numeric) {
+            bare.push('_');
+        }
+        is_parted = false;
+        bare.extend(c.to_lowercase());
+    }
+    bare
+}
+
 /// Binds `side.clusters`: the programs of both sides that are almost the same as others.
 fn clusters(threshold: f64, context: &Context<'_>, session: &Session<'_>, folder: &Path) -> Result<()> {
     let mut wanted: HashMap<Digest, u32> = HashMap::new();
-    let query = "SELECT child_program, parent_program FROM side.assigned";
-    session.each(query, &[], |batch| {
-        for id in batch.columns().iter().flat_map(|column| column.as_string::<i32>().iter()).flatten() {
-            wanted.insert(id.parse()?, NONE);
-        }
-        Ok(())
-    })?;
+    let of_held = "SELECT c.program_id FROM input.candidates c JOIN input.runs r ON r.run_id = c.run_id \
+                   JOIN side.held h ON h.task = r.task";
+    for query in ["SELECT child_program, parent_program FROM side.assigned", of_held] {
+        session.each(query, &[], |batch| {
+            for id in batch.columns().iter().flat_map(|column| column.as_string::<i32>().iter()).flatten() {
+                wanted.insert(id.parse()?, NONE);
+            }
+            Ok(())
+        })?;
+    }
     let room = context.store.scratch()?;
     let mut shelf = Shelf::create(room.path())?;
     copy(context, Source::Programs, &mut wanted, &mut shelf)?;
@@ -156,6 +211,7 @@ fn clusters(threshold: f64, context: &Context<'_>, session: &Session<'_>, folder
 mod tests {
     use super::super::assign::SplitRow;
     use super::*;
+    use crate::catalog::Task;
 
     #[test]
     fn a_name_in_another_spelling_is_found_on_the_other_side() {
@@ -171,12 +227,31 @@ mod tests {
             row("Circle-Packing 26", "Circle-Packing 26", "train"),
             row("CP_26", "CP_26", "train"),
             row("circle_packing_2", "circle_packing_2", "train"),
+            row("circlepacking26", "another", "train"),
+            row("Ghost", "Ghost", "train"),
             row("???", "???", "test"),
             row("!", "!", "train"),
         ];
-        let found = same_names(&Sides { rows, warnings: vec![] });
+        let group = |name: &str| Task { alias_group: Some(name.to_owned()), ..Task::default() };
+        let tasks = [("circle_packing_26", "cp26"), ("circlepacking26", "another")];
+        let catalog = Catalog { tasks: tasks.map(|(task, name)| (task.to_owned(), group(name))).into() };
+        let found = same_names(&Sides { rows, warnings: vec![] }, &["ghost"].into(), &catalog);
         let found: Vec<(&str, &str)> =
             found.iter().map(|same| (same.task.as_str(), same.other_task.as_str())).collect();
-        assert_eq!(found, [("CP_26", "circle_packing_26"), ("Circle-Packing 26", "circle_packing_26")]);
+        let expected =
+            [("CP_26", "circle_packing_26"), ("Circle-Packing 26", "circle_packing_26"), ("Ghost", "ghost")];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn punctuation_that_makes_another_name_counts() {
+        for (a, b) in
+            [("knapsack_1_10", "knapsack_11_0"), ("sort_c", "sort_c++"), ("f", "f#"), ("x_2", "x_2_1")]
+        {
+            assert_ne!(bare(a), bare(b));
+        }
+        for (a, b) in [("Knapsack-1-10", "knapsack 1_10"), ("TSP_60", "tsp60"), ("Größe!", "größe")] {
+            assert_eq!(bare(a), bare(b));
+        }
     }
 }
