@@ -127,8 +127,19 @@ impl Engine {
 
     /// A session whose joins merge sorted rows and spill at every memory limit; with one partition, a join would hold a
     /// whole side.
+    ///
+    /// What lies in the order of the join's key, such as tables of transitions joined by their ids, is not sorted again.
     pub fn merging(&self, width: Width) -> Session<'_> {
-        self.with_partitions(width, self.partitions.max(2))
+        let session = self.with_partitions(width, self.partitions.max(2));
+        {
+            let state = session.context.state_ref();
+            let mut state = state.write();
+            let options = state.config_mut().options_mut();
+            options.optimizer.prefer_existing_sort = true;
+            // Files of one table follow each other, and so do those that one partition reads.
+            options.execution.split_file_groups_by_statistics = true;
+        }
+        session
     }
 
     /// A session for wide rows whose joins hold their first side, which must be narrow, and stream the other one. It

@@ -1,8 +1,11 @@
 //! `label`: what each step did to the score. It annotates; removing is the filter's work.
 
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
 use finch_core::manifest::Counts;
 
-use super::side::{bind, narrow, writer};
+use super::side::{bind, narrow, side, writer};
 use super::{Context, Outcome, extended};
 use crate::code::Code;
 use crate::error::Result;
@@ -14,6 +17,11 @@ use crate::store::Draft;
 const STATEMENT: &str = include_str!("../../sql/label.sql");
 const OUTCOME: &str = include_str!("../../sql/outcome.sql");
 const FAILURES: &str = include_str!("../../sql/label_failures.sql");
+const RULES: &str = include_str!("../../sql/label_rules.sql");
+const WIDE: &str = include_str!("../../sql/label_wide.sql");
+/// What a label is made of: the columns of transitions that pass the joins.
+const JUDGED: &str = "(SELECT transition_id, task, scaffold, score_key, direction, parent_score, child_score, \
+                      parent_valid, child_valid, parent_failure, child_failure FROM input.transitions)";
 
 pub(super) fn run(config: &Label, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
     check_tasks(config, context)?;
@@ -23,11 +31,16 @@ pub(super) fn run(config: &Label, context: &Context<'_>, draft: &mut Draft) -> R
     views::bind(&session, Some("input"), &context.inputs[0], &views::Needed::by(STATEMENT))?;
     let scratch = context.store.scratch()?;
     failures(config, context, &session, scratch.path())?;
+    side(&session, scratch.path(), "rules", &["transition_id", "rule"], RULES)?;
 
     let schema = extended(&context.transitions_schema()?, "transitions", "label");
+    let judged = labels(&schema)?;
+    let mut aside = writer(scratch.path(), "judged", &judged)?;
+    session.write(&statement, &[], "judged", &judged, &mut aside)?;
+    bind(&session, scratch.path(), "judged", judged, aside)?;
     let mut writer = draft.writer("transitions", &schema)?;
     let mut counts = Counts { input: context.transitions_rows(), conserved: true, ..Counts::default() };
-    session.each(&statement, &[], |batch| {
+    session.each(WIDE, &[], |batch| {
         let batch = crate::contract::conform("transitions", &schema, batch)?;
         let texts = |name: &str| {
             let column = batch.column_by_name(name).map(arrow::array::AsArray::as_string::<i32>);
@@ -50,6 +63,16 @@ pub(super) fn run(config: &Label, context: &Context<'_>, draft: &mut Draft) -> R
     draft.pass_on(&context.inputs[0], &["removed", "quarantine"]);
     let warnings = warnings(&counts);
     Ok(Outcome { row_table: "transitions", counts, warnings, training: None, reading: None })
+}
+
+/// The columns that a label adds, behind the id.
+fn labels(schema: &SchemaRef) -> Result<SchemaRef> {
+    let added =
+        ["transition_id", "delta", "relative_delta", "outcome", "label", "systematic", "beyond_bound"];
+    let places: Vec<usize> = added.iter().filter_map(|name| Some(schema.column_with_name(name)?.0)).collect();
+    let columns = schema.project(&places);
+    let error = |source| finch_core::Error::Arrow { table: "judged".to_owned(), source };
+    Ok(Arc::new(columns.map_err(error)?))
 }
 
 fn warnings(counts: &Counts) -> Vec<String> {
@@ -135,18 +158,18 @@ fn judged(config: &Label) -> String {
         })
         .collect();
     let (absolute, relative) = (config.absolute, config.relative);
-    let failures = "LEFT JOIN side.failures c ON c.candidate_id = t.child_candidate\n  \
-                    LEFT JOIN side.failures p ON p.candidate_id = t.parent_candidate";
-    let systematic = format!("coalesce(c.rule, p.rule, {BY_WORD})");
+    let failures = "LEFT JOIN side.rules r ON r.transition_id = t.transition_id";
+    let systematic = format!("coalesce(r.rule, {BY_WORD})");
     if rows.is_empty() {
-        return filled(&format!("{absolute:?}"), &format!("{relative:?}"), NO_BOUND, &systematic, failures);
+        let (absolute, relative) = (format!("{absolute:?}"), format!("{relative:?}"));
+        return filled(JUDGED, &absolute, &relative, NO_BOUND, &systematic, failures);
     }
     let joins = format!(
-        "LEFT JOIN (VALUES {}) o (task, absolute, relative, bound) ON o.task = t.task\n  {failures}",
+        "{failures}\n  LEFT JOIN (VALUES {}) o (task, absolute, relative, bound) ON o.task = t.task",
         rows.join(", ")
     );
     let own = |name: &str, other: f64| format!("coalesce(o.{name}, {other:?})");
-    filled(&own("absolute", absolute), &own("relative", relative), "o.bound", &systematic, &joins)
+    filled(JUDGED, &own("absolute", absolute), &own("relative", relative), "o.bound", &systematic, &joins)
 }
 
 const NO_BOUND: &str = "CAST(NULL AS DOUBLE)";
@@ -154,12 +177,19 @@ const NO_BOUND: &str = "CAST(NULL AS DOUBLE)";
 /// The statement that judges the transitions of the input as a label stage without parameters would.
 pub(super) fn judged_plainly() -> String {
     let (absolute, relative) = (format!("{:?}", Label::ABSOLUTE), format!("{:?}", Label::RELATIVE));
-    filled(&absolute, &relative, NO_BOUND, BY_WORD, "")
+    filled("input.transitions", &absolute, &relative, NO_BOUND, BY_WORD, "")
 }
 
-fn filled(absolute: &str, relative: &str, bound: &str, systematic: &str, joins: &str) -> String {
+fn filled(
+    transitions: &str,
+    absolute: &str,
+    relative: &str,
+    bound: &str,
+    systematic: &str,
+    joins: &str,
+) -> String {
     let filled = [
-        ("{transitions}", "input.transitions"),
+        ("{transitions}", transitions),
         ("{absolute}", absolute),
         ("{relative}", relative),
         ("{bound}", bound),
@@ -169,4 +199,36 @@ fn filled(absolute: &str, relative: &str, bound: &str, systematic: &str, joins: 
     // Comments go first: a value of several lines would end one in its middle.
     let bare: Vec<&str> = OUTCOME.lines().filter(|line| !line.starts_with("--")).collect();
     filled.iter().fold(bare.join("\n"), |text, (name, value)| text.replace(name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Contract;
+    use crate::sql::Engine;
+
+    /// They were, three times over, and a million of them did not fit into a gigabyte.
+    #[test]
+    fn wide_rows_are_joined_in_their_order() {
+        let scratch = tempfile::tempdir().expect("temp dir");
+        let engine = Engine::new(2, 2 << 30, scratch.path()).expect("engine");
+        let session = engine.merging(Width::Narrow);
+        let transitions = Contract::of("transitions").schema(&[]);
+        let judged = labels(&extended(&transitions, "transitions", "label")).expect("labels");
+        for (schema, name, columns) in [("input", "transitions", transitions), ("side", "judged", judged)] {
+            let key = ["transition_id".to_owned()];
+            let mut writer = writer(scratch.path(), name, &columns).expect("writer");
+            writer.write(&arrow::array::RecordBatch::new_empty(columns.clone())).expect("write");
+            let files: Vec<_> = writer
+                .finish()
+                .expect("finish")
+                .files
+                .iter()
+                .map(|file| scratch.path().join(&file.name))
+                .collect();
+            session.bind(Some(schema), name, &files, columns, &key).expect("bind");
+        }
+        let plan = session.explain(WIDE).expect("plan");
+        assert!(plan.contains("SortMergeJoinExec") && !plan.contains("SortExec"), "{plan}");
+    }
 }
