@@ -71,13 +71,14 @@ azurite: libtorch
 fuzz:
 	cd fuzz && $(CARGO) run --profile ci --no-default-features --example run -- all --seconds $(or $(SECONDS),60)
 
-# What finch takes to find nothing to do, to hash, in memory, to read logs beside DuckDB, Polars and Python, and to find
-# near-duplicates beside datatrove and text-dedup; needs 12 GB of disk. Figures, not tests.
+# What finch takes to find nothing to do, to hash, in memory, to read logs beside DuckDB, Polars and Python, to find
+# near-duplicates beside datatrove and text-dedup, and to remove equal steps and label the rest beside DuckDB; needs 20 GB of
+# disk. Figures, not tests.
 bench: libtorch
 	$(CARGO) build --release $(BUILT)
 	if ! command -v b3sum >/dev/null && [ ! -x build/b3sum/bin/b3sum ]; then \
 	  $(CARGO) install b3sum --locked --root build/b3sum --target-dir build/b3sum/target || true; fi
-	for bench in noop hash memory readers near; do echo; echo "== $$bench"; python3 benches/$$bench.py \
+	for bench in noop hash memory readers near relational; do echo; echo "== $$bench"; python3 benches/$$bench.py \
 	  --finch $(TARGET)/release/finch --generate $(TARGET)/release/examples/generate || exit 1; done
 
 deny:

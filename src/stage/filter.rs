@@ -18,26 +18,44 @@ use crate::code::Code;
 use crate::contract::Contract;
 use crate::error::Result;
 use crate::spec::{Filter, TokenBudget, Valid};
-use crate::sql::Session;
+use crate::sql::{Session, Value, Width, views};
 use crate::store::Draft;
+
+const KEPT: &str = include_str!("../../sql/filter.sql");
 
 /// What a filter without `where` keeps: the last column of the design's outcome table.
 pub const DEFAULT_CONDITION: &str = "outcome IN ('self_repair', 'improvement', 'unchanged', 'regression')";
 
 pub(super) fn run(config: &Filter, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
     let judged = judged(config);
-    let session = context.session(&judged)?;
+    let words = views::Needed::by(&judged);
+    // A condition may speak of prompts, and then one partition has the memory.
+    let session = match words.wide() {
+        true => context.engine.session(Width::Wide),
+        false => context.engine.merging(Width::Narrow),
+    };
+    views::bind(&session, Some("input"), &context.inputs[0], &words)?;
     let scratch = context.store.scratch()?;
     if let Some(budget) = &config.tokens {
         tokens(budget, context, &session, scratch.path())?;
     }
     let cap = config.per_task.as_ref().map_or(i64::MAX, |cap| cap.max);
 
+    // What is decided is a narrow table aside, found once; rows are joined with it in the order of ids.
+    let columns = decisions();
+    let mut aside = writer(scratch.path(), "judged", &columns)?;
+    let query = format!(
+        "SELECT transition_id, finch_where, finch_valid, finch_fits, finch_tokens, finch_hit, finch_place \
+         FROM ({judged}) ORDER BY transition_id"
+    );
+    session.write(&query, &[], "judged", &columns, &mut aside)?;
+    let session = context.engine.merging(Width::Narrow);
+    views::bind(&session, Some("input"), &context.inputs[0], &views::Needed::by(KEPT))?;
+    bind(&session, scratch.path(), "judged", columns, aside)?;
+
     let schema = context.transitions_schema()?;
     let mut writer = draft.writer("transitions", &schema)?;
-    let kept =
-        format!("SELECT * FROM ({judged}) WHERE finch_hit AND finch_place <= {cap} ORDER BY transition_id");
-    session.write(&kept, &[], "transitions", &schema, &mut writer)?;
+    session.write(KEPT, &[("cap", Value::Int(cap))], "transitions", &schema, &mut writer)?;
     let used = draft.finish("transitions", writer)?;
 
     let schema = Contract::of("removed").schema(&[]);
@@ -50,7 +68,7 @@ pub(super) fn run(config: &Filter, context: &Context<'_>, draft: &mut Draft) -> 
               WHEN NOT finch_valid THEN 'a program of it is not valid' \
               WHEN NOT finch_fits THEN concat(finch_tokens, ' tokens') \
               ELSE concat('number ', finch_place, ' of its task') END AS reason \
-         FROM ({judged}) WHERE NOT (finch_hit AND finch_place <= {cap}) ORDER BY transition_id"
+         FROM side.judged WHERE NOT (finch_hit AND finch_place <= {cap}) ORDER BY transition_id"
     );
     let mut counts = Counts { input: context.transitions_rows(), used, conserved: true, ..Counts::default() };
     session.each(&removed, &[], |batch| {
@@ -104,6 +122,21 @@ pub(crate) fn judged(config: &Filter) -> String {
         "SELECT *, row_number() OVER (PARTITION BY task, finch_hit ORDER BY {order}transition_id) AS finch_place \
          FROM (SELECT *, finch_where AND finch_valid AND finch_fits AS finch_hit FROM ({with_tokens}))"
     )
+}
+
+/// The columns of `side.judged`: whether a transition satisfies each part of the filter, and its place in its task.
+fn decisions() -> SchemaRef {
+    let flag = |name: &str| Field::new(name, DataType::Boolean, false);
+    let number = |name: &str| Field::new(name, DataType::Int64, false);
+    Arc::new(Schema::new(vec![
+        Field::new("transition_id", DataType::Utf8, false),
+        flag("finch_where"),
+        flag("finch_valid"),
+        flag("finch_fits"),
+        number("finch_tokens"),
+        flag("finch_hit"),
+        number("finch_place"),
+    ]))
 }
 
 /// The columns of `side.step_tokens`: a transition, and the tokens of its texts.

@@ -14,15 +14,17 @@ use finch_core::shard::{Cuts, TableWriter};
 
 use self::assign::Sides;
 use self::leaks::Leaks;
+use super::side::side;
 use super::{Context, Outcome, extended};
 use crate::code::Code;
 use crate::contract::Contract;
 use crate::error::Result;
 use crate::spec::{OnLeak, Split};
-use crate::sql::Session;
+use crate::sql::{Session, Width, views};
 use crate::store::Draft;
 
-const ASSIGN: &str = include_str!("../../../sql/split.sql");
+const SIDES: &str = include_str!("../../../sql/split.sql");
+const ASSIGN: &str = include_str!("../../../sql/split_wide.sql");
 
 pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> Result<Outcome> {
     let sides = Sides::choose(config, context)?;
@@ -33,14 +35,15 @@ pub(super) fn run(config: &Split, context: &Context<'_>, draft: &mut Draft) -> R
     // read it.
     let scratch = context.store.scratch()?;
     let schema = extended(&context.transitions_schema()?, "transitions", "split");
-    let session = context.session(ASSIGN)?;
+    let session = context.engine.merging(Width::Narrow);
+    views::bind(&session, Some("input"), &context.inputs[0], &views::Needed::by(ASSIGN))?;
     let splits = Contract::of("splits").schema(&[]);
     session.bind(Some("side"), "splits", &draft.files("splits"), splits, &[])?;
+    side(&session, scratch.path(), "sides", &["transition_id", "split"], SIDES)?;
     let key = Contract::of("transitions").key.clone();
     let cuts = Cuts { shard_bytes: usize::MAX, ..Default::default() };
     let mut assigned = TableWriter::new(scratch.path(), "assigned", schema.clone(), &key, cuts)?;
-    let query = format!("{ASSIGN} ORDER BY transition_id");
-    session.write(&query, &[], "transitions", &schema, &mut assigned)?;
+    session.write(ASSIGN, &[], "transitions", &schema, &mut assigned)?;
     let assigned = assigned.finish()?;
     let file = scratch.path().join(&assigned.files[0].name);
     session.bind(Some("side"), "assigned", &[file], schema.clone(), &key)?;
