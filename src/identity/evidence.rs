@@ -1,6 +1,6 @@
 //! What speaks for two tasks being one problem, and what against it.
 //!
-//! The points and limits below were chosen on the published logs of ten scaffolds, where a list made by hand says which
+//! The points and limits below were chosen on published logs of several scaffolds, where a list made by hand says which
 //! tasks are the same; they are a way to order what a person should look at, not a proof.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -207,7 +207,7 @@ mod tests {
     use crate::contract::Contract;
     use crate::sql::Engine;
 
-    /// They were, three times over, and a million of them did not fit into a gigabyte.
+    /// They were sorted at each join, and did not keep the memory limit.
     #[test]
     fn wide_rows_are_joined_in_their_order() {
         let scratch = tempfile::tempdir().expect("temp dir");
