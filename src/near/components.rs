@@ -5,19 +5,19 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Members from 0, each a component of its own at first.
-pub(super) struct Components {
+pub struct Components {
     /// For each member one of its component that is not higher; itself for the lowest.
     lower: Vec<AtomicU32>,
 }
 
 impl Components {
     /// So many members.
-    pub(super) fn new(members: u32) -> Self {
+    pub fn new(members: u32) -> Self {
         Self { lower: (0..members).map(AtomicU32::new).collect() }
     }
 
     /// The lowest member that is known to be in the same component.
-    pub(super) fn lowest(&self, mut member: u32) -> u32 {
+    pub fn lowest(&self, mut member: u32) -> u32 {
         loop {
             let lower = self.lower[member as usize].load(Ordering::Acquire);
             if lower == member {
@@ -36,12 +36,12 @@ impl Components {
     }
 
     /// Whether two members are known to be in one component.
-    pub(super) fn together(&self, a: u32, b: u32) -> bool {
+    pub fn together(&self, a: u32, b: u32) -> bool {
         self.lowest(a) == self.lowest(b)
     }
 
     /// Makes the components of two members one.
-    pub(super) fn join(&self, a: u32, b: u32) {
+    pub fn join(&self, a: u32, b: u32) {
         let (mut a, mut b) = (a, b);
         loop {
             (a, b) = (self.lowest(a), self.lowest(b));
@@ -54,7 +54,7 @@ impl Components {
     }
 
     /// For each member the lowest of its component.
-    pub(super) fn into_lowest(self) -> Vec<u32> {
+    pub fn into_lowest(self) -> Vec<u32> {
         (0..self.lower.len() as u32).map(|member| self.lowest(member)).collect()
     }
 }

@@ -13,5 +13,6 @@ mod sketch;
 mod sketches;
 pub mod tokens;
 
+pub use components::Components;
 pub use search::{Effort, Items, search};
 pub use sketch::Likeness;

@@ -395,6 +395,11 @@ fn without_comments(query: &str) -> String {
     out
 }
 
+/// A text as SQL writes it.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// The words of a statement: what views it can possibly need.
 pub fn words(query: &str) -> BTreeSet<String> {
     without_comments(query)

@@ -11,7 +11,7 @@ use crate::code::Code;
 use crate::error::Result;
 use crate::rules::Rules;
 use crate::spec::{Diagnostic, Label, did_you_mean};
-use crate::sql::{Value, Width, views};
+use crate::sql::{Value, Width, literal, views};
 use crate::store::Draft;
 
 const STATEMENT: &str = include_str!("../../sql/label.sql");
@@ -148,13 +148,12 @@ const BY_WORD: &str = "CASE \
 
 /// The statement that judges the transitions of the input; it reads `side.failures`.
 fn judged(config: &Label) -> String {
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let rows: Vec<String> = config
         .tasks
         .iter()
         .map(|(task, own)| {
             let bound = own.bound.map_or(NO_BOUND.to_owned(), |bound| format!("{bound:?}"));
-            format!("({}, {:?}, {:?}, {bound})", quoted(task), own.absolute, own.relative)
+            format!("({}, {:?}, {:?}, {bound})", literal(task), own.absolute, own.relative)
         })
         .collect();
     let (absolute, relative) = (config.absolute, config.relative);

@@ -10,14 +10,13 @@ use std::path::Path;
 
 use arrow::array::AsArray;
 use finch_core::manifest::Counts;
-use finch_core::shard::{Cuts, TableWriter};
 
-use super::side::bind;
+use super::side::{bind, writer};
 use super::{Context, Outcome, extended};
 use crate::contract::Contract;
 use crate::error::Result;
 use crate::spec::{Balance, Cap, Choose, Of, did_you_mean};
-use crate::sql::{Session, Value, Width, views};
+use crate::sql::{Session, Value, Width, literal, views};
 use crate::store::Draft;
 
 const ROWS: &str = include_str!("../../../sql/balance_rows.sql");
@@ -50,8 +49,7 @@ pub(super) fn run(config: &Balance, context: &Context<'_>, draft: &mut Draft) ->
              FROM ({judged}) WHERE number > cap ORDER BY transition_id",
             of.key().replace('_', " ")
         );
-        let mut part =
-            TableWriter::new(folder, &code, removed_schema.clone(), &["record_id".to_owned()], aside())?;
+        let mut part = writer(folder, &code, &removed_schema)?;
         let mut rows = 0;
         session.each(&gone, &[], |batch| {
             rows += batch.num_rows() as u64;
@@ -88,11 +86,6 @@ pub(super) fn run(config: &Balance, context: &Context<'_>, draft: &mut Draft) ->
     Ok(Outcome { row_table: "transitions", counts, warnings, training: None, reading: None })
 }
 
-/// Tables aside are one file each.
-fn aside() -> Cuts {
-    Cuts { shard_bytes: usize::MAX, ..Cuts::default() }
-}
-
 /// The statement that finds what is balanced, and what it is chosen by.
 fn rows(has: impl Fn(&str) -> bool, has_groups: bool) -> String {
     let or = |name: &str, other: &str| match has(name) {
@@ -111,7 +104,7 @@ fn capped(of: Of, cap: &Cap, choose: Choose, left: &str) -> String {
         Cap::Each(most) => most.to_string(),
         Cap::Named(caps) => {
             let whens: Vec<String> =
-                caps.iter().map(|(name, most)| format!("WHEN {} THEN {most}", quoted(name))).collect();
+                caps.iter().map(|(name, most)| format!("WHEN {} THEN {most}", literal(name))).collect();
             format!("CASE {} {} ELSE {} END", of.column(), whens.join(" "), i64::MAX)
         }
     };
@@ -126,10 +119,6 @@ fn capped(of: Of, cap: &Cap, choose: Choose, left: &str) -> String {
         .replace("{cap}", &limit)
 }
 
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 /// Writes what a statement finds as a table aside, with the statement's own types.
 fn table(
     session: &Session<'_>,
@@ -139,7 +128,7 @@ fn table(
     values: &[(&str, Value)],
 ) -> Result<()> {
     let columns = weights::ROWS.clone();
-    let mut writer = TableWriter::new(folder, name, columns.clone(), &["transition_id".to_owned()], aside())?;
+    let mut writer = writer(folder, name, &columns)?;
     session.write(statement, values, name, &columns, &mut writer)?;
     bind(session, folder, name, columns, writer)
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::assign::Sides;
 use crate::error::Result;
 use crate::identity::{Evidence, Profile, Sampled, Weights, words};
+use crate::near::Components;
 use crate::shelf::Shelf;
 use crate::sql::{Session, Value, Width, views};
 use crate::stage::Context;
@@ -71,13 +72,20 @@ pub(super) fn propose(context: &Context<'_>, sides: &Sides, draft: &mut Draft) -
             })
         })
         .collect();
-    let lowest = groups(profiles.len(), &found);
+    let linked = Components::new(profiles.len() as u32);
+    found.iter().for_each(|(a, b, _)| linked.join(*a as u32, *b as u32));
+    let lowest = linked.into_lowest();
     let name = |at: usize| profiles[at].task.clone();
     // A group that one of them has is the one to join.
+    let mut known: BTreeMap<u32, &str> = BTreeMap::new();
+    for (profile, low) in profiles.iter().zip(&lowest) {
+        if let Some(group) = declared(&profile.task) {
+            let lower = known.entry(*low).or_insert(group);
+            *lower = group.min(lower);
+        }
+    }
     let group = |at: usize| {
-        let linked = (0..profiles.len()).filter(|other| lowest[*other] == lowest[at]);
-        let known = linked.filter_map(|other| declared(&profiles[other].task)).min();
-        known.map_or_else(|| name(lowest[at]), str::to_owned)
+        known.get(&lowest[at]).map_or_else(|| name(lowest[at] as usize), |group| (*group).to_owned())
     };
     let rows: Vec<Proposal> = found
         .into_iter()
@@ -111,22 +119,6 @@ pub(super) fn propose(context: &Context<'_>, sides: &Sides, draft: &mut Draft) -
         )
     });
     Ok(Proposals { pairs: rows.len() as u64, across: across.len() as u64, warning })
-}
-
-/// For each task the lowest of those that it is linked with.
-fn groups(tasks: usize, found: &[(usize, usize, Evidence)]) -> Vec<usize> {
-    let mut lowest: Vec<usize> = (0..tasks).collect();
-    // Few tasks have few links: passes until nothing moves.
-    let mut moved = true;
-    while moved {
-        moved = false;
-        for (a, b, _) in found {
-            let low = lowest[*a].min(lowest[*b]);
-            moved |= lowest[*a] != low || lowest[*b] != low;
-            (lowest[*a], lowest[*b]) = (low, low);
-        }
-    }
-    lowest
 }
 
 /// The profiles of all tasks, in the order of their names.
