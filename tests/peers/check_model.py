@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "build/peers-torch"
-WANTED = ["torch==2.11.0", "transformers==5.17.0", "datasets==5.2.0", "safetensors==0.8.0"]
+WANTED = ["torch==2.11.0", "transformers==5.17.0", "datasets==5.2.0", "safetensors==0.8.0", "tensorboard==2.20.0"]
 
 
 def packages() -> bool:
