@@ -1,9 +1,11 @@
 //! The parameters of a training, as a spec's `train` stage and the trainer's own config file write them.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
+use super::choices::{
+    Activations, Base, Batch, DType, Device, Length, Lora, Method, NotFinite, Schedule, ScheduleKind,
+    StateBytes,
+};
 use crate::Digest;
 
 /// Everything that decides the weights, besides the data.
@@ -19,6 +21,9 @@ pub struct Config {
     /// What is optimised.
     #[serde(default)]
     pub method: Method,
+    /// The adapters of the method `lora`; those of [`Lora::default`] when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// Passes over the training packs; this or `steps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
@@ -54,9 +59,21 @@ pub struct Config {
     /// The largest global gradient norm; longer gradients are scaled down to it. 0 clips nothing.
     #[serde(default = "unit")]
     pub clip: f64,
-    /// The weights' type while they train; the optimizer keeps f32 either way.
+    /// The weights' type while they train, and that of activations.
     #[serde(default)]
     pub dtype: DType,
+    /// Bytes that a trained weight takes with its gradient and the optimizer's state.
+    #[serde(default)]
+    pub state_bytes: StateBytes,
+    /// What is kept of a layer for its backward pass.
+    #[serde(default)]
+    pub activations: Activations,
+    /// Bytes that the training may take on its device; what is free there when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Whether a device's faster operations that add up in any order are avoided. On the CPU there are none.
+    #[serde(default)]
+    pub deterministic: bool,
     /// Where to train.
     #[serde(default)]
     pub device: Device,
@@ -73,125 +90,26 @@ pub struct Config {
     /// A checkpoint to resume from, every so many steps; there is one after the last step in any case.
     #[serde(default)]
     pub checkpoint_every: u64,
+    /// The newest checkpoints that are kept.
+    #[serde(default = "two")]
+    pub keep_checkpoints: u64,
+    /// Whether a checkpoint is made and kept where an evaluation during training gave the lowest held-out loss so far.
+    #[serde(default)]
+    pub keep_best: bool,
+    /// What happens when a loss or a gradient is no finite number.
+    #[serde(default)]
+    pub not_finite: NotFinite,
     /// Seeds the order of packs, the choice of held-out examples and random weights.
     #[serde(default)]
     pub seed: u64,
 }
 
-/// What training starts from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(untagged)]
-pub enum Base {
-    /// A Hugging Face checkpoint directory: `config.json` and safetensors.
-    Checkpoint(PathBuf),
-    /// A `config.json` in the Hugging Face form, and weights drawn at random.
-    Config {
-        /// The file.
-        config: PathBuf,
-        /// How the weights begin.
-        init: Init,
-    },
-}
-
-/// How weights begin that no checkpoint holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Init {
-    /// Normal with the config's `initializer_range`; norms are one. As `transformers` initialises.
-    Random,
-}
-
-/// What is optimised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// Every weight, by cross entropy over the trained tokens.
-    #[default]
-    Sft,
-}
-
-/// How the learning rate moves over the steps.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Schedule {
-    /// Its shape after warm-up.
-    #[serde(default)]
-    pub kind: ScheduleKind,
-    /// The fraction of steps in which it rises from 0, linearly.
-    #[serde(default)]
-    pub warmup: f64,
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Self { kind: ScheduleKind::Cosine, warmup: 0.0 }
-    }
-}
-
-/// The shape of a schedule after warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum ScheduleKind {
-    /// Half a cosine, down to 0.
-    #[default]
-    Cosine,
-    /// A line, down to 0.
-    Linear,
-    /// No fall.
-    Constant,
-}
-
-/// The type of weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum DType {
-    /// 32 bits.
-    #[default]
-    F32,
-    /// bfloat16.
-    Bf16,
-}
-
-/// Where to train.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Device {
-    /// The first CUDA device, or else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The first CUDA device; its absence is an error.
-    Cuda,
-}
-
-/// How long to train.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
-    /// Passes over the training packs.
-    Epochs(u64),
-    /// Optimizer steps.
-    Steps(u64),
-}
-
-/// What a step holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Batch {
-    /// Examples, on average.
-    Examples(u64),
-    /// Packs.
-    Packs(u64),
-}
-
 fn one() -> u64 {
     1
+}
+
+fn two() -> u64 {
+    2
 }
 
 fn unit() -> f64 {
@@ -217,12 +135,17 @@ fn threads() -> u32 {
 }
 
 impl Config {
+    /// Keys that change no weight: where the base lies, what is kept on disk and in memory.
+    pub const WEIGHTLESS: [&'static str; 7] =
+        ["base", "base_digest", "checkpoint_every", "keep_checkpoints", "keep_best", "activations", "memory"];
+
     /// A config with every default, for a base and a learning rate: one epoch, one pack a step.
     pub fn new(base: Base, lr: f64) -> Self {
         Self {
             base,
             base_digest: None,
             method: Method::Sft,
+            lora: None,
             epochs: Some(1),
             steps: None,
             batch_examples: None,
@@ -236,11 +159,18 @@ impl Config {
             weight_decay: 0.0,
             clip: unit(),
             dtype: DType::default(),
+            state_bytes: StateBytes::default(),
+            activations: Activations::default(),
+            memory: None,
+            deterministic: false,
             device: Device::default(),
             threads: threads(),
             eval_every: 0,
             eval_tokens: None,
             checkpoint_every: 0,
+            keep_checkpoints: two(),
+            keep_best: false,
+            not_finite: NotFinite::default(),
             seed: 0,
         }
     }
@@ -251,6 +181,13 @@ impl Config {
     const MOST_EPOCHS: u64 = 10_000;
     /// More than any machine has.
     const MOST_THREADS: u32 = 1024;
+    /// Wider than any layer's projections, and then no adapter.
+    const MOST_RANK: u32 = 4096;
+
+    /// The adapters that are trained; none where every weight is.
+    pub fn adapters(&self) -> Option<Lora> {
+        (self.method == Method::Lora).then(|| self.lora.clone().unwrap_or_default())
+    }
 
     /// How long to train; exactly one of `epochs` and `steps` says it.
     pub fn length(&self) -> Result<Length, (&'static str, String)> {
@@ -309,9 +246,31 @@ impl Config {
         }
         let warmup = self.schedule.warmup;
         check("warmup", (0.0..=1.0).contains(&warmup), format!("must be between 0 and 1, not {warmup}"));
+        let wsd = self.schedule.kind == ScheduleKind::Wsd;
+        let decay = self.schedule.decays();
+        let reason = format!("must be above 0, and at most 1 together with `warmup`, not {decay}");
+        check("decay", !wsd || (decay > 0.0 && warmup + decay <= 1.0), reason);
+        let alone = wsd || self.schedule.decay.is_none();
+        check("decay", alone, "is of the kind \"wsd\" alone".to_owned());
+        self.check_lora(&mut check);
+        let wide = self.state_bytes == StateBytes::Sixteen || self.dtype == DType::Bf16;
+        check("state_bytes", wide, "below 16 is for `dtype = \"bf16\"`".to_owned());
+        // Half of a unit in the last place of a bf16 number is up to 1/256 of it: what moves by less per step stays.
+        let coarse = matches!(self.state_bytes, StateBytes::Ten | StateBytes::Eight) && self.beta2 > 0.99;
+        let reason = format!(
+            "must be at most 0.99 with `state_bytes` of 10 or 8, not {}: a bf16 moment would stop moving",
+            self.beta2
+        );
+        check("beta2", !coarse, reason);
+        check(
+            "memory",
+            self.memory.is_none_or(|bytes| bytes >= 1 << 20),
+            "must be at least 1 MiB".to_owned(),
+        );
         let threads = Some(u64::from(self.threads));
         for (key, value, most) in [
             ("micro_packs", Some(self.micro_packs), Self::MOST),
+            ("keep_checkpoints", Some(self.keep_checkpoints), Self::MOST),
             ("threads", threads, u64::from(Self::MOST_THREADS)),
             ("steps", self.steps, Self::MOST),
             ("batch_examples", self.batch_examples, Self::MOST),
@@ -323,11 +282,22 @@ impl Config {
         }
         problems
     }
+
+    fn check_lora(&self, check: &mut impl FnMut(&'static str, bool, String)) {
+        let Some(lora) = &self.lora else { return };
+        check("lora", self.method == Method::Lora, "is of the method \"lora\" alone".to_owned());
+        let reason = format!("must be between 1 and {}, not {}", Self::MOST_RANK, lora.rank);
+        check("rank", (1..=Self::MOST_RANK).contains(&lora.rank), reason);
+        let fine = lora.alpha.is_finite() && lora.alpha > 0.0;
+        check("alpha", fine, format!("must be above 0, not {}", lora.alpha));
+        check("targets", !lora.targets.is_empty(), "names no projection".to_owned());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::training::Init;
 
     fn base() -> Base {
         Base::Checkpoint("models/base".into())
@@ -343,8 +313,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_and_unknown_keys_are_refused() {
         let mut config = Config::new(Base::Config { config: "m.json".into(), init: Init::Random }, 1e-3);
-        config.schedule = Schedule { kind: ScheduleKind::Linear, warmup: 0.1 };
+        config.schedule = Schedule { kind: ScheduleKind::Wsd, warmup: 0.1, decay: Some(0.3) };
         config.eval_tokens = Some(4096);
+        config.dtype = DType::Bf16;
+        config.state_bytes = StateBytes::Twelve;
+        config.method = Method::Lora;
+        config.lora = Some(Lora { rank: 4, ..Lora::default() });
+        config.memory = Some(1 << 30);
+        config.validate().expect("fine");
         let text = serde_json::to_string(&config).expect("json");
         assert_eq!(serde_json::from_str::<Config>(&text).expect("config"), config);
         assert!(serde_json::from_str::<Config>(&text.replace("\"lr\"", "\"learning_rate\"")).is_err());
@@ -353,7 +329,23 @@ mod tests {
     #[test]
     fn every_bad_value_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 15] = [
+        let cases: [(&str, Spoil); 27] = [
+            ("decay", |c| c.schedule.decay = Some(0.1)),
+            ("decay", |c| c.schedule = Schedule { kind: ScheduleKind::Wsd, warmup: 0.9, decay: Some(0.2) }),
+            ("decay", |c| c.schedule = Schedule { kind: ScheduleKind::Wsd, warmup: 0.0, decay: Some(0.0) }),
+            ("decay", |c| c.schedule = Schedule { kind: ScheduleKind::Wsd, warmup: 0.9, decay: None }),
+            ("lora", |c| c.lora = Some(Lora::default())),
+            ("rank", |c| (c.method, c.lora) = (Method::Lora, Some(Lora { rank: 0, ..Lora::default() }))),
+            ("alpha", |c| {
+                (c.method, c.lora) = (Method::Lora, Some(Lora { alpha: f64::NAN, ..Lora::default() }))
+            }),
+            ("targets", |c| {
+                (c.method, c.lora) = (Method::Lora, Some(Lora { targets: [].into(), ..Lora::default() }));
+            }),
+            ("state_bytes", |c| c.state_bytes = StateBytes::Twelve),
+            ("beta2", |c| (c.dtype, c.state_bytes, c.beta2) = (DType::Bf16, StateBytes::Ten, 0.999)),
+            ("memory", |c| c.memory = Some(1)),
+            ("keep_checkpoints", |c| c.keep_checkpoints = 0),
             ("micro_packs", |c| c.micro_packs = u64::MAX),
             ("epochs", |c| c.epochs = Some(u64::MAX)),
             ("threads", |c| c.threads = u32::MAX),

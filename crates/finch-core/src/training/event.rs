@@ -17,6 +17,8 @@ pub enum Event {
     Eval(Eval),
     /// One optimizer step.
     Step(Step),
+    /// A step that was not applied, because its loss or gradient is no finite number.
+    Skipped(Skipped),
     /// A checkpoint to resume from is on disk.
     Checkpoint {
         /// Steps done.
@@ -38,6 +40,17 @@ pub struct Start {
     pub environment: Environment,
     /// Weights in the model; a tied head counts once.
     pub parameters: u64,
+    /// Weights that are trained: all, or those of adapters.
+    pub trainable: u64,
+    /// Tensors of the base that no formula of the model reads; the finished model holds them as they are.
+    #[serde(default)]
+    pub carried: u64,
+    /// What is kept for the backward pass.
+    #[serde(default)]
+    pub kept: Kept,
+    /// How operations are counted.
+    #[serde(default)]
+    pub flops: Flops,
     /// Optimizer steps in all.
     pub steps: u64,
     /// The step that a checkpoint was resumed after, when one was.
@@ -52,6 +65,30 @@ pub struct Start {
     pub held_out: Totals,
 }
 
+/// How much of which layers is kept for the backward pass; see [`super::Activations`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Kept {
+    /// Layers of which everything is kept.
+    pub everything: u64,
+    /// Layers of which the lean part is kept.
+    pub lean: u64,
+    /// Layers of which the input is kept.
+    pub inputs: u64,
+}
+
+/// The convention by which `tflops` and `mfu` of a [`Step`] are counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Flops {
+    /// The formula, in words.
+    pub convention: String,
+    /// Operations a second that the device is taken to be able to do, in 10^12; none where nobody measured it.
+    pub peak_tflops: Option<f64>,
+    /// Whose figure that is.
+    pub peak_source: Option<String>,
+}
+
 /// What the weights depend on besides parameters and data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -64,6 +101,12 @@ pub struct Environment {
     pub device_name: String,
     /// libtorch's threads.
     pub threads: u32,
+    /// NVIDIA's driver, where a card is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Whether the same training on the same machine gives the same weights, bit for bit.
+    #[serde(default)]
+    pub deterministic: bool,
 }
 
 /// Sums over packs.
@@ -90,6 +133,9 @@ pub struct Eval {
     pub loss: f64,
     /// The same by task, in the order of names.
     pub tasks: Vec<TaskLoss>,
+    /// The same by outcome of the step that the example is of, in the order of names; empty where nothing labelled it.
+    #[serde(default)]
+    pub outcomes: Vec<OutcomeLoss>,
     /// Wall time.
     pub seconds: f64,
 }
@@ -108,6 +154,36 @@ pub struct TaskLoss {
     pub examples: u64,
     /// Trained tokens evaluated.
     pub tokens: u64,
+}
+
+/// The held-out loss of one outcome.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct OutcomeLoss {
+    /// The outcome, such as `improvement`.
+    pub outcome: String,
+    /// `test` or `validation`.
+    pub split: String,
+    /// Mean over the trained tokens of its examples, in nats.
+    pub loss: f64,
+    /// Examples evaluated.
+    pub examples: u64,
+    /// Trained tokens evaluated.
+    pub tokens: u64,
+}
+
+/// A step that was not applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Skipped {
+    /// The step, from 1.
+    pub step: u64,
+    /// The pass over the training packs, from 0.
+    pub epoch: u64,
+    /// What is not finite, where it shows first, and with which examples.
+    pub reason: String,
+    /// Digest of the example ids in their order.
+    pub batch: Digest,
 }
 
 /// One optimizer step.
@@ -134,10 +210,20 @@ pub struct Step {
     pub batch: Digest,
     /// Tokens per second, of this step.
     pub tokens_per_second: f64,
-    /// Wall time by phase, in milliseconds: `data`, `forward`, `backward`, `optimizer`.
+    /// Operations a second that the model needs, in 10^12, by the convention of [`Flops`]; what is computed again does
+    /// not count.
+    #[serde(default)]
+    pub tflops: f64,
+    /// The same, as a fraction of the device's; none where that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mfu: Option<f64>,
+    /// Wall time by phase, in milliseconds: `data`, `forward`, `head`, `backward`, `optimizer`.
     pub phase_ms: BTreeMap<String, f64>,
     /// Peak resident memory of the process, in bytes.
     pub memory: u64,
+    /// Memory of the device that is in use after the step, libtorch's reserve included, in bytes; none on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory: Option<u64>,
 }
 
 /// The last event of a training that succeeded.
@@ -146,8 +232,11 @@ pub struct Step {
 pub struct Finish {
     /// Steps done.
     pub step: u64,
-    /// Plain BLAKE3 of `model.safetensors`.
+    /// The digest of the model's weights: see [`super::digest_of_weights`].
     pub weights: Digest,
+    /// The lowest held-out loss, and the steps after which it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
     /// Wall time of this process, start to end.
     pub seconds: f64,
     /// Tokens that went through the model in this process, evaluation included.
@@ -157,6 +246,16 @@ pub struct Finish {
     /// Set when all of it was done by an earlier process, whose figures these are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub already: bool,
+}
+
+/// The evaluation with the lowest held-out loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Best {
+    /// Steps done.
+    pub step: u64,
+    /// The loss, in nats.
+    pub loss: f64,
 }
 
 /// The last event of a training that failed.

@@ -5,12 +5,22 @@
 //! say what the other does not understand. A config that a person writes is the same table in TOML.
 
 mod base;
+mod choices;
 mod config;
 mod event;
+mod weights;
 
 pub use base::digest_of_base;
-pub use config::{Base, Batch, Config, DType, Device, Init, Length, Method, Schedule, ScheduleKind};
-pub use event::{Environment, Eval, Event, Failure, Finish, Start, Step, TaskLoss, Totals};
+pub use choices::{
+    Activations, Base, Batch, DType, Device, Init, Length, Lora, Method, NotFinite, Projection, Schedule,
+    ScheduleKind, StateBytes,
+};
+pub use config::Config;
+pub use event::{
+    Best, Environment, Eval, Event, Failure, Finish, Flops, Kept, OutcomeLoss, Skipped, Start, Step,
+    TaskLoss, Totals,
+};
+pub use weights::{digest_of_weights, is_weights};
 
 /// The environment variable with which finch tells the trainer who started it: its process id. A trainer whose
 /// parent that is ends with it.
@@ -22,8 +32,10 @@ pub mod files {
     pub const MODEL: &str = "model";
     /// The architecture, in the Hugging Face form.
     pub const CONFIG: &str = "config.json";
-    /// The weights.
+    /// The weights, where one file holds them.
     pub const WEIGHTS: &str = "model.safetensors";
+    /// Which file holds which tensor, where several hold the weights.
+    pub const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
     /// The tokenizer.
     pub const TOKENIZER: &str = "tokenizer.json";
     /// Special tokens and the chat template, for `transformers`.
@@ -42,4 +54,6 @@ pub mod files {
     pub const LOG: &str = "log.jsonl";
     /// The loss of every held-out example at every evaluation.
     pub const LOSSES: &str = "losses.parquet";
+    /// The folder of the events that TensorBoard shows.
+    pub const TENSORBOARD: &str = "tensorboard";
 }
