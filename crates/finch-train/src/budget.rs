@@ -1,34 +1,83 @@
-//! What a training needs, before anything is allocated: parameters, memory, tokens, steps.
+//! What a training needs of memory, before anything is allocated; and how much of which layer is kept.
 //!
-//! Weights, gradients and optimizer state are exact. Activations are counted from the operators that autograd
-//! saves for (the list is in [`Budget::new`]); allocator slack and the libraries' own memory are not in it.
+//! Weights, gradients and optimizer state are exact. Activations are counted tensor by tensor, as `torch/layer.rs`,
+//! `torch/self_attention.rs`, `torch/mlp.rs` and `torch/loss.rs` hold them, at the four moments when most is held: in a
+//! layer's forward pass, at the head, in a layer's backward pass, and in the update. `benches/plan.py` compares the sum
+//! with what is measured. What libraries hold for themselves is [`LIBRARIES`] on a card, and not counted on the CPU.
 
-use finch_core::training::{Config, DType, Totals};
+use finch_core::training::{Activations, Config, DType, Kept, StateBytes, Totals};
 
-use crate::architecture::{Architecture, TensorSpec};
+use crate::architecture::{Architecture, Mixer};
+use crate::error::Error;
+use crate::packs::Pack;
 
 /// Rows of logits that are computed together.
 pub const HEAD_ROWS: i64 = 1024;
+
+/// Elements that the optimizer converts together.
+pub const UPDATE_ELEMENTS: u64 = 1 << 24;
+
+/// What CUDA's context, cuBLAS's workspace and the allocator's slack take on a card: an estimate, not measured yet.
+pub const LIBRARIES: u64 = 3 << 30;
+
+/// What is kept of a layer for its backward pass, from the most to the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Everything that the backward pass reads.
+    Everything,
+    /// What matrix products and attention made.
+    Lean,
+    /// The layer's input.
+    Inputs,
+}
+
+/// The largest forward and backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flight {
+    /// Tokens that are in it.
+    pub tokens: u64,
+    /// Of them, rows whose next token is trained.
+    pub rows: u64,
+}
 
 /// What a training needs.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Budget {
     /// Weights in the model.
     pub parameters: u64,
-    /// Bytes of weights, in the type that they train in.
+    /// Weights that are trained.
+    pub trainable: u64,
+    /// Bytes of weights, in the type that they train in, adapters included.
     pub weight_bytes: u64,
     /// Bytes of gradients.
     pub gradient_bytes: u64,
-    /// Bytes of AdamW's moments in f32, and of f32 weights beside bf16 ones.
+    /// Bytes of AdamW's state.
     pub optimizer_bytes: u64,
     /// Tokens in the largest forward pass: `micro_packs` times the longest pack.
     pub tokens_in_flight: u64,
-    /// Bytes that autograd keeps for the largest forward pass.
+    /// Layers by what is kept of them.
+    pub kept: Kept,
+    /// Bytes of activations at the moment when most is held.
     pub activation_bytes: u64,
     /// Bytes of one slice of logits and what is computed from it, the head's gradient included.
     pub logit_bytes: u64,
-    /// All of it.
+    /// The most that is held at any moment.
     pub total_bytes: u64,
+    /// What there is, if it was said.
+    pub memory_bytes: Option<u64>,
+    /// Whether it is enough, if it was said.
+    pub fits: Option<bool>,
+    /// What each layer keeps.
+    #[serde(skip)]
+    pub levels: Vec<Level>,
+}
+
+/// A plan with what there is to do.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Plan {
+    /// Memory.
+    #[serde(flatten)]
+    pub budget: Budget,
     /// Optimizer steps.
     pub steps: u64,
     /// What there is to train on.
@@ -37,52 +86,342 @@ pub struct Budget {
     pub held_out: Totals,
 }
 
+impl Flight {
+    /// The largest pass over packs, `micro` at a time.
+    pub fn of<'a>(packs: impl IntoIterator<Item = &'a Pack>, micro: u64) -> Self {
+        packs.into_iter().fold(Self::default(), |most, pack| Self {
+            tokens: most.tokens.max((pack.tokens() as u64).saturating_mul(micro)),
+            rows: most.rows.max((pack.trained() as u64).saturating_mul(micro)),
+        })
+    }
+}
+
 impl Budget {
-    /// The budget of a training on data with a longest pack of `longest` tokens.
-    pub fn new(
-        config: &Config,
-        shape: &Architecture,
-        steps: u64,
-        train: Totals,
-        held_out: Totals,
-        longest: u64,
-    ) -> Self {
-        let parameters = shape.parameters();
+    /// The budget of a training. `memory` is what there is: `config.memory` comes before it. `card` says whether
+    /// libraries' own memory is of the same kind.
+    pub fn new(config: &Config, shape: &Architecture, flight: Flight, memory: Option<u64>, card: bool) -> Self {
+        let memory = config.memory.or(memory);
+        let needs = Needs::new(config, shape, flight, card);
+        let levels = needs.levels(config.activations, memory);
+        let count = |level: Level| levels.iter().filter(|known| **known == level).count() as u64;
+        let total = needs.total(&levels);
+        Self {
+            parameters: shape.parameters(),
+            trainable: needs.trainable,
+            weight_bytes: needs.weights,
+            gradient_bytes: needs.gradients,
+            optimizer_bytes: needs.state,
+            tokens_in_flight: flight.tokens,
+            kept: Kept {
+                everything: count(Level::Everything),
+                lean: count(Level::Lean),
+                inputs: count(Level::Inputs),
+            },
+            activation_bytes: needs.activations(&levels),
+            logit_bytes: needs.head,
+            total_bytes: total,
+            memory_bytes: memory,
+            fits: memory.map(|memory| total <= memory),
+            levels,
+        }
+    }
+}
+
+impl Budget {
+    /// What the training needs, in words, for whoever has not got it.
+    pub fn words(&self) -> String {
+        let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
+        format!(
+            "{} in all: {} for weights, {} for their gradients, {} for the optimizer, {} for activations of {} tokens",
+            gib(self.total_bytes),
+            gib(self.weight_bytes),
+            gib(self.gradient_bytes),
+            gib(self.optimizer_bytes),
+            gib(self.activation_bytes),
+            self.tokens_in_flight
+        )
+    }
+
+    /// The error of a training that has too little memory; `said` is what was said about it.
+    pub fn refused(&self, said: &str) -> Error {
+        Error::Memory {
+            reason: format!("{said}; the training needs {}", self.words()),
+            hint: self.advice(),
+        }
+    }
+
+    /// What to change for less memory: what helps the most first.
+    pub fn advice(&self) -> String {
+        let state = self.weight_bytes + self.gradient_bytes + self.optimizer_bytes;
+        let lean = "set `dtype = \"bf16\"` with `state_bytes` of 12, 10 or 8, or train adapters (`method = \"lora\"`)";
+        let short = "lower `micro_packs`, or `sequence_tokens` of the pack stage";
+        let again = match self.kept.inputs < self.levels.len() as u64 {
+            true => ", or set `activations = \"inputs\"`, or `memory` so that it is chosen",
+            false => "",
+        };
+        match state > self.activation_bytes {
+            true => format!("{lean}; or {short}{again}"),
+            false => format!("{short}{again}; or {lean}"),
+        }
+    }
+}
+
+/// Bytes of the parts of a training.
+struct Needs {
+    layers: usize,
+    trainable: u64,
+    weights: u64,
+    gradients: u64,
+    state: u64,
+    /// Held from the start to the end besides: the sequence with its angles, and what libraries hold.
+    always: u64,
+    /// The residual stream, once.
+    stream: u64,
+    inner: Inner,
+    /// The same of the last layer, behind whose attention untrained rows are left out.
+    last: Inner,
+    head: u64,
+    /// States before the head, their gradient, and the last layer's output.
+    states: u64,
+    update: u64,
+}
+
+/// Bytes of a layer's parts.
+#[derive(Clone, Copy)]
+struct Inner {
+    /// What [`Level::Lean`] keeps besides the input.
+    lean: u64,
+    /// What [`Level::Everything`] keeps besides that.
+    rest: u64,
+    /// What the way forward holds beside the kept, at most.
+    forward: [u64; 3],
+    /// What the way back holds beside what was kept and is kept again.
+    backward: u64,
+}
+
+impl Needs {
+    fn new(config: &Config, shape: &Architecture, flight: Flight, card: bool) -> Self {
         let width: u64 = match config.dtype {
             DType::F32 => 4,
             DType::Bf16 => 2,
         };
-        let master: u64 = if config.dtype == DType::Bf16 { 4 } else { 0 };
-        let tokens = longest.saturating_mul(config.micro_packs);
+        let parameters = shape.parameters();
         let size = |n: i64| n as u64;
-        let (hidden, inner) = (size(shape.hidden_size), size(shape.intermediate_size));
-        let heads = size(shape.num_attention_heads * shape.head_dim);
-        let keys = size(shape.num_key_value_heads * shape.head_dim);
-        // Kept for backward, per token and layer, in elements: the residual and its norm, twice (4 hidden);
-        // q, k, v as projected, q and k after their norms, and after rotation; attention's output, joined from
-        // documents; gate, silu(gate), up and their product.
-        let layer = 4 * hidden + 3 * (heads + keys) + keys + 2 * heads + 4 * inner;
-        let activations = tokens.saturating_mul((layer * size(shape.num_hidden_layers) + 2 * hidden) * width);
-        // Logits of a slice in f32, their log softmax, and the gradient of them; the head's gradient as one slice's
-        // product, as the sum over slices in f32, and in the weights' type.
-        let logits = size(shape.vocab_size) * (size(HEAD_ROWS) * 4 * 3 + hidden * (4 + 4 + width));
-        // The optimizer works on one tensor at a time, with five of its size in f32 at most.
-        let update = 5 * 4 * shape.tensors().iter().map(TensorSpec::numel).max().unwrap_or(0);
-        let (weights, moments) = (parameters * width, parameters * (8 + master));
+        let adapters = config.adapters().map(|lora| {
+            let widths = lora.targets.iter().map(|target| shape.projection(*target));
+            let widths: i64 = widths.map(|(outputs, inputs)| outputs + inputs).sum();
+            size(widths) * u64::from(lora.rank) * shape.layers() as u64
+        });
+        let trainable = adapters.unwrap_or(parameters);
+        let state = match (config.dtype, config.state_bytes) {
+            (DType::F32, _) => 8,
+            (DType::Bf16, bytes) => u64::from(u8::from(bytes)) - 4,
+        };
+        let tokens = flight.tokens;
+        let inner = |rows: u64| inner(shape, width, tokens, rows, card);
+        let (hidden, vocabulary) = (size(shape.hidden_size), size(shape.vocab_size));
+        let slice = vocabulary * size(HEAD_ROWS).min(flight.rows.max(1));
+        // Logits, their f32 form where they are not f32, and the logarithms; later the gradient in the weights' type.
+        let logits = slice * if width == 4 { 8 } else { 10 };
+        // The head's gradient as the sum over slices in f32, and as one slice's product or, at the end, in the weights'
+        // type. Products of f32 are added where they belong.
+        let trained_head = adapters.is_none() && width != 4;
+        let head = logits + if trained_head { vocabulary * hidden * (4 + width) } else { 0 };
+        let part = trainable.min(UPDATE_ELEMENTS);
+        let update = match (config.dtype, config.state_bytes) {
+            (DType::F32, _) => 0,
+            // The gradient; the weights where they are joined or widened; moments where they are narrow; and three
+            // integers a weight while its halves are cut.
+            (_, StateBytes::Sixteen) => 4 * part,
+            (_, StateBytes::Twelve) => (4 + 4 + 4 + 8) * part,
+            (_, StateBytes::Ten | StateBytes::Eight) => (4 + 4 + 8 + 8) * part,
+        };
+        // Ids, places and distinct ids in 64 bits, cosines and sines for half a head; rows, targets and weights.
+        let sequence = tokens * (24 + 2 * size(shape.head_dim / 2) * width) + flight.rows * 20;
         Self {
-            parameters,
-            weight_bytes: weights,
-            gradient_bytes: weights,
-            optimizer_bytes: moments,
-            tokens_in_flight: tokens,
-            activation_bytes: activations,
-            logit_bytes: logits,
-            // An update comes when the activations are gone.
-            total_bytes: (2 * weights + moments)
-                .saturating_add(activations.saturating_add(logits).max(update)),
-            steps,
-            train,
-            held_out,
+            layers: shape.layers(),
+            trainable,
+            weights: (parameters + adapters.unwrap_or(0)) * width,
+            gradients: trainable * width,
+            state: trainable * state,
+            always: sequence + if card { LIBRARIES } else { 0 },
+            stream: tokens * hidden * width,
+            inner: inner(tokens),
+            last: inner(flight.rows),
+            head,
+            states: flight.rows * hidden * width * 3,
+            update,
         }
+    }
+
+    fn inner(&self, layer: usize) -> &Inner {
+        if layer + 1 == self.layers { &self.last } else { &self.inner }
+    }
+
+    fn kept(&self, layer: usize, level: Level) -> u64 {
+        let inner = self.inner(layer);
+        self.stream
+            + match level {
+                Level::Everything => inner.lean + inner.rest,
+                Level::Lean => inner.lean,
+                Level::Inputs => 0,
+            }
+    }
+
+    /// The most that activations take at any moment, the head's part included.
+    fn activations(&self, levels: &[Level]) -> u64 {
+        let (mut most, mut kept) = (0, 0);
+        for (layer, level) in levels.iter().enumerate() {
+            let inner = self.inner(layer);
+            // On the way forward, the layer's input is kept already and its output is not yet.
+            kept += self.kept(layer, *level);
+            most = most.max(kept + inner.forward[*level as usize]);
+        }
+        most = most.max(kept + self.states + self.head);
+        for (layer, level) in levels.iter().enumerate().rev() {
+            let inner = self.inner(layer);
+            let again = match level {
+                Level::Everything => 0,
+                Level::Lean => inner.rest,
+                Level::Inputs => inner.lean + inner.rest,
+            };
+            // The output's gradient and what the layer adds to it; recomputing has its own moment before.
+            let forward = if *level == Level::Inputs { inner.forward[0] } else { 0 };
+            most = most.max(kept + again + self.stream + inner.backward.max(forward));
+            kept -= self.kept(layer, *level);
+        }
+        most
+    }
+
+    fn total(&self, levels: &[Level]) -> u64 {
+        let fixed = self.weights + self.gradients + self.state + self.always;
+        // An update comes when the activations are gone.
+        fixed + self.activations(levels).max(self.update)
+    }
+
+    /// What each layer keeps: as much as there is room for, from the last layer to the first, because what the last ones
+    /// keep is gone when the first ones compute something again.
+    fn levels(&self, wanted: Activations, memory: Option<u64>) -> Vec<Level> {
+        let all = |level: Level| vec![level; self.layers];
+        match wanted {
+            Activations::Everything => return all(Level::Everything),
+            Activations::Lean => return all(Level::Lean),
+            Activations::Inputs => return all(Level::Inputs),
+            Activations::Auto => {}
+        }
+        let Some(memory) = memory else { return all(Level::Everything) };
+        let mut levels = all(Level::Inputs);
+        for level in [Level::Lean, Level::Everything] {
+            for layer in (0..self.layers).rev() {
+                let before = std::mem::replace(&mut levels[layer], level);
+                if self.total(&levels) > memory {
+                    levels[layer] = before;
+                    break;
+                }
+            }
+        }
+        levels
+    }
+}
+
+/// A layer's parts for so many tokens, of which `rows` go on behind attention.
+fn inner(shape: &Architecture, width: u64, tokens: u64, rows: u64, card: bool) -> Inner {
+    let size = |n: i64| n as u64;
+    let (hidden, inner) = (size(shape.hidden_size), size(shape.intermediate_size));
+    let (queries, keys) = (size(shape.query_width()), size(shape.key_width()));
+    let heads = size(shape.num_attention_heads);
+    let key_heads = size(shape.num_key_value_heads);
+    let Mixer::Attention(attention) = shape.mixers[0];
+    let head_norms = if attention.head_norms { heads + key_heads } else { 0 };
+    // q, k, v as projected and what attention made; its sums and the norms' r in f32; behind it the stream, gate and up.
+    // The last layer also copies the rows that go on.
+    let copied = if rows < tokens { rows * queries } else { 0 };
+    let lean = (tokens * (2 * queries + 2 * keys) + copied + rows * (hidden + 2 * inner)) * width
+        + (tokens * (heads + head_norms + 1) + rows) * 4;
+    // Normed rows, q and k normed and rotated, normed rows again, and the gated product.
+    let rest = (tokens * (hidden + queries + keys) + rows * (hidden + inner)) * width;
+    // On the way forward: the output; what is computed and not kept; on the CPU, a norm's squares in f32.
+    let output = rows * hidden * width;
+    let squares = if card { 0 } else { tokens * hidden * 4 };
+    let loose = (tokens * hidden + rows * (hidden + inner)) * width;
+    let forward = [output + squares, output + squares + loose, output + squares + lean + loose];
+    // On the way back: through the MLP, three of its width and the gradient of the stream; through attention, the
+    // gradients of what it read, before and after the rotation, and of the stream.
+    let mlp = rows * (3 * inner + hidden) * width;
+    let norm = if card { 0 } else { 3 * tokens * queries.max(hidden) * 4 };
+    let mixing = tokens * (3 * queries + 3 * keys + 2 * hidden) * width + norm;
+    Inner { lean, rest, forward, backward: mlp.max(mixing) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use finch_core::training::Base;
+    use serde_json::json;
+
+    const GIB: u64 = 1 << 30;
+
+    fn qwen3_8b() -> Architecture {
+        let config = json!({
+            "model_type": "qwen3", "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 12288,
+            "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+            "rope_theta": 1e6, "rms_norm_eps": 1e-6, "tie_word_embeddings": false, "max_position_embeddings": 40960,
+        });
+        Architecture::from_config(config).expect("config")
+    }
+
+    fn config(state: StateBytes) -> Config {
+        let mut config = Config::new(Base::Checkpoint("m".into()), 1e-5);
+        (config.dtype, config.state_bytes) = (DType::Bf16, state);
+        config
+    }
+
+    fn budget(state: StateBytes, tokens: u64, memory: u64) -> Budget {
+        let flight = Flight { tokens, rows: tokens };
+        Budget::new(&config(state), &qwen3_8b(), flight, Some(memory * GIB), true)
+    }
+
+    #[test]
+    fn state_bytes_are_what_a_weight_takes_in_all() {
+        for state in [StateBytes::Sixteen, StateBytes::Twelve, StateBytes::Ten, StateBytes::Eight] {
+            let budget = budget(state, 4096, 139);
+            let all = budget.weight_bytes + budget.gradient_bytes + budget.optimizer_bytes;
+            assert_eq!(all, budget.parameters * u64::from(u8::from(state)));
+        }
+    }
+
+    #[test]
+    fn eight_billion_weights_and_a_long_pack_fit_an_h200_when_some_layers_compute_again() {
+        let budget = budget(StateBytes::Twelve, 32_768, 139);
+        assert_eq!(budget.fits, Some(true), "{budget:?}");
+        assert!(budget.kept.lean > 0 && budget.kept.inputs > 0, "{:?}", budget.kept);
+        // The last layers keep the most.
+        assert!(budget.levels.windows(2).all(|pair| pair[0] >= pair[1]), "{:?}", budget.levels);
+        assert_eq!(self::budget(StateBytes::Sixteen, 32_768, 139).fits, Some(false));
+        let small = self::budget(StateBytes::Twelve, 2048, 139);
+        assert_eq!(small.kept.everything, 36, "{:?}", small.kept);
+    }
+
+    #[test]
+    fn more_memory_never_keeps_less_and_what_is_said_to_fit_does() {
+        let mut kept = 0;
+        for memory in (90..200).step_by(10) {
+            let budget = budget(StateBytes::Twelve, 16_384, memory);
+            let now = 2 * budget.kept.everything + budget.kept.lean;
+            assert!(now >= kept, "{memory} GiB");
+            assert_eq!(budget.fits, Some(budget.total_bytes <= memory * GIB));
+            kept = now;
+        }
+        assert!(kept > 36);
+    }
+
+    #[test]
+    fn adapters_need_little_besides_frozen_weights() {
+        let mut lora = config(StateBytes::Sixteen);
+        lora.method = finch_core::training::Method::Lora;
+        let budget = Budget::new(&lora, &qwen3_8b(), Flight { tokens: 4096, rows: 4096 }, None, true);
+        // Rank 16: 16 x (sum of outputs and inputs of seven projections) x 36.
+        assert_eq!(budget.trainable, 16 * 36 * (2 * 8192 + 2 * 5120 + 3 * 16_384));
+        assert!(budget.total_bytes < 45 * GIB, "{}", budget.total_bytes);
     }
 }

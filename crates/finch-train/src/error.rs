@@ -84,6 +84,22 @@ pub enum Error {
         /// What to run.
         hint: String,
     },
+    /// This machine computes something else than it should.
+    #[error("{failed} of {made} comparisons are beyond their limits")]
+    Check {
+        /// Comparisons that are.
+        failed: usize,
+        /// All of them.
+        made: usize,
+    },
+    /// There is not enough memory.
+    #[error("{reason}")]
+    Memory {
+        /// What is needed, of what, and what there is.
+        reason: String,
+        /// What to change.
+        hint: String,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(String),
@@ -137,6 +153,8 @@ impl Error {
             Self::Core(finch_core::Error::Manifest { .. }) => Code::BadManifest,
             Self::Core(_) => Code::BadPacks,
             Self::NotFinite { .. } => Code::NotFinite,
+            Self::Check { .. } => Code::WrongResult,
+            Self::Memory { .. } => Code::Memory,
             Self::Torch(_) => Code::Torch,
             Self::Stopped { .. } => Code::Stopped,
             Self::Usage(_) => Code::Usage,
@@ -147,13 +165,18 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data { hint, .. } | Self::Model { hint, .. } | Self::Io { hint, .. } => hint.clone(),
-            Self::Machine { hint, .. } | Self::NotFinite { hint, .. } => Some(hint.clone()),
-            Self::Torch(text) if text.contains("memory") => {
-                Some("lower `micro_packs`, or `sequence_tokens` of the pack stage".to_owned())
+            Self::Machine { hint, .. } | Self::NotFinite { hint, .. } | Self::Memory { hint, .. } => {
+                Some(hint.clone())
             }
             Self::Stopped { path: Some(_), .. } => Some("the same command goes on from there".to_owned()),
             _ => None,
         }
+    }
+
+    /// Whether libtorch asked for memory and got none.
+    pub fn is_out_of_memory(&self) -> bool {
+        let Self::Torch(text) = self else { return false };
+        ["out of memory", "can't allocate memory", "not enough memory"].iter().any(|words| text.contains(words))
     }
 
     /// The exit code: 1 the data is wrong, 2 usage or config, 3 environment, 129, 130 and 143 after a signal.

@@ -12,6 +12,7 @@ pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod flops;
 pub mod held_out;
 pub mod inspect;
 pub mod libtorch;
@@ -20,6 +21,8 @@ pub mod losses;
 pub mod packs;
 pub mod schedule;
 pub mod sequence;
+pub mod synthetic;
+pub mod tensorboard;
 pub mod tokenizer;
 
 pub use error::{Error, Result};

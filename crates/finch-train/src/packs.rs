@@ -30,6 +30,8 @@ pub struct Document {
     pub example_id: String,
     /// Its task.
     pub task: String,
+    /// The outcome of the step that it is of; none where nothing labelled it.
+    pub outcome: Option<String>,
     /// Its weight in the loss.
     pub weight: f64,
     /// Its first token in the pack.

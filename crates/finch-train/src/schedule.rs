@@ -13,6 +13,10 @@ pub fn rate(schedule: Schedule, peak: f64, step: u64, steps: u64) -> f64 {
     }
     let progress = (step - warmup) as f64 / (steps - warmup).max(1) as f64;
     match schedule.kind {
+        ScheduleKind::Wsd => {
+            let falls = (schedule.decays() * steps as f64).ceil().max(1.0);
+            peak * ((steps - step) as f64 / falls).min(1.0)
+        }
         ScheduleKind::Cosine => peak * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
         ScheduleKind::Linear => peak * (1.0 - progress),
         ScheduleKind::Constant => peak,
@@ -24,7 +28,7 @@ mod tests {
     use super::*;
 
     fn rates(kind: ScheduleKind, warmup: f64) -> Vec<f64> {
-        (0..10).map(|step| rate(Schedule { kind, warmup }, 1.0, step, 10)).collect()
+        (0..10).map(|step| rate(Schedule { kind, warmup, decay: None }, 1.0, step, 10)).collect()
     }
 
     #[test]
@@ -45,6 +49,13 @@ mod tests {
     #[test]
     fn linear_ends_one_step_before_zero() {
         assert!((rates(ScheduleKind::Linear, 0.0)[9] - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn wsd_stays_at_the_peak_and_falls_in_a_line_at_the_end() {
+        let schedule = Schedule { kind: ScheduleKind::Wsd, warmup: 0.2, decay: Some(0.4) };
+        let rates: Vec<f64> = (0..10).map(|step| rate(schedule, 1.0, step, 10)).collect();
+        assert_eq!(rates, [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]);
     }
 
     #[test]

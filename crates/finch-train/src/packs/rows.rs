@@ -42,6 +42,8 @@ pub(super) struct Rows<'a> {
     cu_seqlens: &'a ListArray,
     example_ids: &'a ListArray,
     tasks: &'a ListArray,
+    /// Packs that were made before there were outcomes have none.
+    outcomes: Option<&'a ListArray>,
     weights: &'a ListArray,
     trained_tokens: &'a ListArray,
 }
@@ -71,6 +73,7 @@ impl<'a> Rows<'a> {
             cu_seqlens: list("cu_seqlens", DataType::Int32)?,
             example_ids: list("example_ids", DataType::Utf8)?,
             tasks: list("tasks", DataType::Utf8)?,
+            outcomes: batch.column_by_name("outcomes").map(|_| list("outcomes", DataType::Utf8)).transpose()?,
             weights: list("weights", DataType::Float64)?,
             trained_tokens: list("trained_tokens", DataType::Int32)?,
         })
@@ -98,8 +101,10 @@ impl<'a> Rows<'a> {
             let reason = format!("{tokens} ids, {} mask entries, {} positions", mask.len(), positions.len());
             return Err(bad(reason));
         }
+        let outcomes = self.outcomes.map(|outcomes| texts(outcomes, row));
         let documents = examples.len();
         if [tasks.len() + 1, weights.len() + 1, trained.len() + 1, ends.len()] != [documents + 1; 4]
+            || outcomes.as_ref().is_some_and(|outcomes| outcomes.len() != documents)
             || documents == 0
         {
             return Err(bad(format!("{documents} examples do not fit {} ends in `cu_seqlens`", ends.len())));
@@ -137,6 +142,11 @@ impl<'a> Rows<'a> {
             found.push(Document {
                 example_id,
                 task: tasks.value(d).to_owned(),
+                outcome: outcomes
+                    .as_ref()
+                    .map(|outcomes| outcomes.value(d))
+                    .filter(|outcome| !outcome.is_empty())
+                    .map(str::to_owned),
                 weight,
                 start,
                 tokens: end - start,

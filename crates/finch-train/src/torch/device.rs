@@ -1,6 +1,7 @@
-//! The machine: CUDA if it is there and wanted, libtorch's threads, names and versions for the record.
+//! The machine: CUDA if it is there and wanted, libtorch's threads and modes, memory, names and versions for the record.
 
 use std::collections::BTreeMap;
+use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 
 use finch_core::Code;
@@ -19,7 +20,7 @@ pub(crate) struct Machine {
 
 /// Chooses a device and sets libtorch's threads. Must come before any other use of libtorch: it looks for CUDA's
 /// hooks once and remembers that there are none.
-pub(crate) fn set_up(wanted: Device, threads: u32) -> Result<Machine> {
+pub(crate) fn set_up(wanted: Device, threads: u32, deterministic: bool) -> Result<Machine> {
     let missing = if wanted == Device::Cpu { None } else { load_cuda() };
     let device = match wanted {
         Device::Cpu => tch::Device::Cpu,
@@ -29,6 +30,9 @@ pub(crate) fn set_up(wanted: Device, threads: u32) -> Result<Machine> {
     };
     let count = i32::try_from(threads).unwrap_or(i32::MAX);
     tch::set_num_threads(count);
+    if device.is_cuda() && deterministic {
+        be_deterministic();
+    }
     let libtorch = libraries().as_deref().and_then(libtorch::version);
     let versions = [
         ("finch-train", Some(env!("CARGO_PKG_VERSION").to_owned())),
@@ -43,6 +47,8 @@ pub(crate) fn set_up(wanted: Device, threads: u32) -> Result<Machine> {
         device: if device.is_cuda() { "cuda:0".to_owned() } else { "cpu".to_owned() },
         device_name: if device.is_cuda() { card() } else { processor() },
         threads,
+        driver: device.is_cuda().then(driver).flatten(),
+        deterministic: deterministic || !device.is_cuda(),
     };
     Ok(Machine { device, environment })
 }
@@ -116,10 +122,98 @@ fn card() -> String {
     names.into_iter().next().unwrap_or_else(|| "unknown card".to_owned())
 }
 
+/// The version of NVIDIA's driver.
+fn driver() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    // Such as `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep ...`.
+    let digits = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.lines().next()?.split_whitespace().find(digits).map(str::to_owned)
+}
+
+/// Tells libtorch to take the operations that give the same result every time.
+///
+/// tch has no switch for it. The symbols are those of `at::globalContext()`, `at::Context::setDeterministicAlgorithms` and
+/// `at::Context::setDeterministicFillUninitializedMemory`; the last is on by default then, and fills every new tensor.
+#[allow(unsafe_code)]
+fn be_deterministic() {
+    unsafe extern "C" {
+        #[link_name = "_ZN2at13globalContextEv"]
+        fn global_context() -> *mut c_void;
+        #[link_name = "_ZN2at7Context26setDeterministicAlgorithmsEbb"]
+        fn set_deterministic(context: *mut c_void, on: bool, warn_only: bool);
+        #[link_name = "_ZN2at7Context39setDeterministicFillUninitializedMemoryEb"]
+        fn set_fill(context: *mut c_void, on: bool);
+    }
+    // SAFETY: the context is a static of libtorch; both calls set a flag of it.
+    unsafe {
+        let context = global_context();
+        set_deterministic(context, true, false);
+        set_fill(context, false);
+    }
+}
+
+/// Waits until a device has done what it was told; the CPU has always.
+pub(crate) fn wait(device: tch::Device) {
+    if let tch::Device::Cuda(card) = device {
+        tch::Cuda::synchronize(card as i64);
+    }
+}
+
+/// Memory of a device that is free, in bytes.
+pub(crate) fn free_memory(device: tch::Device) -> Option<u64> {
+    if device.is_cuda() {
+        return card_memory().map(|(free, _)| free);
+    }
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    kibibytes(&text, "MemAvailable:")
+}
+
+/// Memory of a card that is in use, by whomever, in bytes; none on the CPU.
+pub(crate) fn used_memory(device: tch::Device) -> Option<u64> {
+    device.is_cuda().then(card_memory).flatten().map(|(free, total)| total.saturating_sub(free))
+}
+
+/// Free and total bytes of the card, from CUDA's own library, which libtorch has loaded.
+#[allow(unsafe_code)]
+fn card_memory() -> Option<(u64, u64)> {
+    type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> i32;
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: the name is a C string; a symbol of this name has this signature in every release of CUDA; both pointers are
+    // of live integers.
+    let code = unsafe {
+        let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"cudaMemGetInfo".as_ptr());
+        if symbol.is_null() {
+            return None;
+        }
+        let call = std::mem::transmute::<*mut c_void, MemGetInfo>(symbol);
+        call(&raw mut free, &raw mut total)
+    };
+    (code == 0).then_some((free as u64, total as u64))
+}
+
 /// The most memory that this process has held, in bytes.
 pub(crate) fn peak_memory() -> u64 {
+    status("VmHWM:")
+}
+
+/// Memory of this process that no file stands behind, now, in bytes.
+pub(crate) fn anonymous_memory() -> u64 {
+    status("RssAnon:")
+}
+
+/// The most memory without a file behind it that this process has held, in bytes. The system tells the peak of all
+/// memory alone; of files it maps more with time and never less, so what it maps now is taken off.
+pub(crate) fn peak_anonymous_memory() -> u64 {
+    peak_memory().saturating_sub(status("RssFile:"))
+}
+
+fn status(key: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+    kibibytes(&text, key).unwrap_or(0)
+}
+
+/// A number of KiB behind a key at the start of a line, in bytes.
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use finch_core::training::{Config, DType, Event, TaskLoss, files};
+use finch_core::training::{Config, DType, Event, OutcomeLoss, TaskLoss, files};
 use tch::no_grad;
 
-use super::{Head, Model, Segments, device, step, torch};
+use super::weights::{Trained, Weights};
+use super::{Model, device, step, torch};
 use finch_train::architecture::Architecture;
 use finch_train::cli;
 use finch_train::error::{Error, Result};
@@ -59,11 +60,11 @@ pub(crate) fn measure(
             packs.append_document(example.pack, example.document, &mut sequence)?;
         }
         seen += sequence.ids.len() as u64;
-        let segments = Segments::new(&sequence, &model.shape, model.device, model.kind);
-        let by_row = no_grad(|| {
-            let hidden = model.hidden(&segments);
-            Head::default().loss(model, &hidden, &segments, None).by_row
-        });
+        let by_row = no_grad(|| -> Result<tch::Tensor> {
+            let segments = model.segments(&sequence);
+            let (states, _) = model.states(&segments, None)?;
+            Ok(model.head.loss(&states, &segments.targets, &segments.weights, None).by_row)
+        })?;
         let by_row: Vec<f32> = Vec::try_from(&by_row.to_device(tch::Device::Cpu)).map_err(torch)?;
         for (owner, example) in group.iter().enumerate() {
             let rows: Vec<usize> = (0..by_row.len()).filter(|&row| sequence.owners[row] == owner).collect();
@@ -92,7 +93,27 @@ pub(crate) fn measure(
     Ok(Some(Measured { examples, event, tokens: seen }))
 }
 
-/// Means by task and split over tokens, and over all.
+/// A sum of losses.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    loss: f64,
+    tokens: u64,
+    examples: u64,
+}
+
+impl Sum {
+    fn add(&mut self, example: &ExampleLoss) {
+        self.loss += example.loss * example.tokens as f64;
+        self.tokens += example.tokens;
+        self.examples += 1;
+    }
+
+    fn mean(&self) -> f64 {
+        self.loss / self.tokens.max(1) as f64
+    }
+}
+
+/// Means over tokens: by split and task, by split and outcome, and over all.
 fn summed(
     packs: &Packs,
     chosen: &[Chosen],
@@ -100,27 +121,39 @@ fn summed(
     step: u64,
     seconds: f64,
 ) -> finch_core::training::Eval {
-    let mut tasks: BTreeMap<(String, String), (f64, u64, u64)> = BTreeMap::new();
+    let mut all = Sum::default();
+    let (mut tasks, mut outcomes) = (BTreeMap::<_, Sum>::new(), BTreeMap::<_, Sum>::new());
     for (place, example) in chosen.iter().zip(examples) {
         let pack = &packs.all()[place.pack];
-        let task = pack.documents[place.document].task.clone();
-        let entry = tasks.entry((pack.split.clone().unwrap_or_default(), task)).or_default();
-        entry.0 += example.loss * example.tokens as f64;
-        entry.1 += example.tokens;
-        entry.2 += 1;
+        let document = &pack.documents[place.document];
+        let split = pack.split.clone().unwrap_or_default();
+        all.add(example);
+        tasks.entry((split.clone(), document.task.clone())).or_default().add(example);
+        if let Some(outcome) = &document.outcome {
+            outcomes.entry((split, outcome.clone())).or_default().add(example);
+        }
     }
-    let (sum, count) = tasks.values().fold((0.0, 0), |(sum, count), task| (sum + task.0, count + task.1));
     finch_core::training::Eval {
         step,
-        loss: sum / count.max(1) as f64,
+        loss: all.mean(),
         tasks: tasks
             .into_iter()
-            .map(|((split, task), (sum, tokens, examples))| TaskLoss {
+            .map(|((split, task), sum)| TaskLoss {
                 task,
                 split,
-                loss: sum / tokens.max(1) as f64,
-                examples,
-                tokens,
+                loss: sum.mean(),
+                examples: sum.examples,
+                tokens: sum.tokens,
+            })
+            .collect(),
+        outcomes: outcomes
+            .into_iter()
+            .map(|((split, outcome), sum)| OutcomeLoss {
+                outcome,
+                split,
+                loss: sum.mean(),
+                examples: sum.examples,
+                tokens: sum.tokens,
             })
             .collect(),
         seconds,
@@ -129,7 +162,7 @@ fn summed(
 
 /// `finch-train eval`.
 pub(crate) fn run(command: &cli::Eval) -> Result<()> {
-    let machine = device::set_up(command.device, command.threads)?;
+    let machine = device::set_up(command.device, command.threads, false)?;
     let shape = Architecture::read(&command.model.join(files::CONFIG))?;
     let mut packs = Packs::open(&command.data)?;
     packs.fits(&shape)?;
@@ -147,7 +180,8 @@ pub(crate) fn run(command: &cli::Eval) -> Result<()> {
     // A model that knows other tokens by these ids would get a loss, and it would mean nothing.
     tokenizer::companions(packs.folder(), Some(&command.model))?;
     let dtype = stored_dtype(&shape);
-    let model = Model::load(&command.model, shape, dtype, machine.device)?;
+    let weights = Weights::load(&command.model, shape, dtype, machine.device, &Trained::Nothing, 0)?;
+    let model = Model::new(weights)?;
     let tokens = packs.longest();
     let mut file = command.per_token.as_deref().map(TokenLosses::create).transpose()?;
     let work = Work { model: &model, packs: &mut packs, chosen: &chosen, tokens, step: 0 };

@@ -9,28 +9,45 @@
 //! that turns a refusal into an error. Nothing else here may panic.
 
 mod attention;
+mod bench;
+mod check;
 mod checkpoint;
 mod device;
+mod dispatch;
 mod evaluation;
+mod export;
+mod finished;
+mod layer;
+mod linear;
 mod loss;
+mod mlp;
 mod model;
+mod norm;
 mod optimizer;
+mod parameters;
+mod publish;
+mod reference;
 mod segments;
+mod self_attention;
+mod split;
 mod step;
+mod stop;
 mod tensors;
 mod training;
+mod weights;
 
+#[cfg(test)]
+mod gradients;
 #[cfg(test)]
 mod parity;
 
 use std::process::ExitCode;
 
+use finch_train::budget::Level;
 use finch_train::cli::{self, Command};
 use finch_train::{Error, Result};
 
-use attention::attend;
 use evaluation::measure;
-use loss::Head;
 use model::Model;
 use optimizer::AdamW;
 use segments::Segments;
@@ -39,6 +56,9 @@ fn main() -> ExitCode {
     cli::start(|command| match command {
         Command::Run(command) => guarded(|| training::run(command)),
         Command::Eval(command) => guarded(|| evaluation::run(command)),
+        Command::Export(command) => guarded(|| export::run(command)),
+        Command::Check(command) => guarded(|| check::run(command)),
+        Command::Bench(command) => guarded(|| bench::run(command)),
         _ => Err(Error::Usage("this is a part of finch-train, which starts it".to_owned())),
     })
 }

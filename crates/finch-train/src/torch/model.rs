@@ -1,22 +1,27 @@
-//! The Qwen3 decoder, over packed documents.
+//! A decoder over packed documents, and its gradient.
 //!
-//! T is the number of tokens of all documents together, D the width of the residual stream, H and K the numbers of
-//! query and key heads, d a head's width. Formulas follow `transformers`' `Qwen3ForCausalLM`; parity with it is
-//! tested to its rounding.
+//! T is the number of tokens of all documents together, R that of rows whose next token is trained, D the width of the
+//! residual stream. Formulas follow `transformers`' Qwen3, Qwen2 and Llama; parity with them is tested to its rounding.
+//! Nothing is recorded by automatic differentiation: [`Model::states`] keeps what [`Model::backward`] reads.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use finch_core::training::{Base, DType};
-use finch_core::{Code, Kind as DigestKind};
 use tch::{Device, Kind, Tensor};
 
-use super::segments::Segments;
-use super::{attend, tensors};
-use finch_train::architecture::{Architecture, EMBEDDING, FINAL_NORM, HEAD, TensorSpec};
-use finch_train::error::{Error, Result};
+use super::layer::{self, Layer, Mixer};
+use super::linear::{Adapter, Linear};
+use super::loss::Head;
+use super::mlp::Mlp;
+use super::norm::Norm;
+use super::parameters::{Parameter, Parameters};
+use super::self_attention::SelfAttention;
+use super::weights::{Weights, adapter_names};
+use super::{Level, Segments};
+use finch_train::architecture::{self, Architecture, EMBEDDING, FINAL_NORM, HEAD};
+use finch_train::error::Result;
+use finch_train::sequence::Sequence;
 
-/// A model's weights, named and in their places.
+/// A model's weights in their places.
 pub(crate) struct Model {
     /// Its shape.
     pub(crate) shape: Architecture,
@@ -24,223 +29,182 @@ pub(crate) struct Model {
     pub(crate) kind: Kind,
     /// Where it lies.
     pub(crate) device: Device,
-    /// Every weight under its Hugging Face name, in the order of the forward pass; leaves of autograd.
-    pub(crate) parameters: Vec<(String, Tensor)>,
-    embedding: Tensor,
+    /// What is trained.
+    pub(crate) parameters: Parameters,
+    /// The matrix whose product with a state is its logits.
+    pub(crate) head: Head,
+    /// `alpha / rank` of adapters.
+    pub(crate) scale: f64,
+    frozen: BTreeMap<String, Tensor>,
+    embedding: Parameter,
     layers: Vec<Layer>,
-    norm: Tensor,
-    head: Tensor,
+    norm: Norm,
 }
 
-/// A layer's weights.
-struct Layer {
-    input_norm: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    q_norm: Tensor,
-    k_norm: Tensor,
-    o: Tensor,
-    post_norm: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
+/// What the backward pass needs of a forward pass.
+pub(crate) struct Passed {
+    kept: Vec<layer::Kept>,
+    /// The last layer's output, `[R, D]`, and r of the norm before the head.
+    last: Tensor,
+    r: Tensor,
 }
 
-/// libtorch's name of a type.
-pub(crate) fn kind(dtype: DType) -> Kind {
-    match dtype {
-        DType::F32 => Kind::Float,
-        DType::Bf16 => Kind::BFloat16,
-    }
+/// Places at which a forward pass can be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Embedding,
+    Layer(usize),
+    Norm,
 }
 
 impl Model {
-    /// The model that a training starts from.
-    pub(crate) fn begin(
-        base: &Base,
-        shape: Architecture,
-        dtype: DType,
-        device: Device,
-        seed: u64,
-    ) -> Result<Self> {
-        match base {
-            Base::Checkpoint(folder) => Self::load(folder, shape, dtype, device),
-            Base::Config { .. } => {
-                let weights = shape
-                    .tensors()
-                    .into_iter()
-                    .map(|spec| {
-                        let weight = drawn(&spec, &shape, seed);
-                        (spec.name, weight)
-                    })
-                    .collect();
-                Self::new(shape, weights, dtype, device)
-            }
-        }
-    }
-
-    /// A checkpoint directory's weights.
-    pub(crate) fn load(folder: &Path, shape: Architecture, dtype: DType, device: Device) -> Result<Self> {
-        let mut weights = tensors::read_checkpoint(folder)?;
-        let error = |reason: String| Error::Model {
-            path: folder.to_path_buf(),
-            reason,
-            code: Code::BadCheckpoint,
-            hint: Some("`config.json` and the safetensors must be of the same model".to_owned()),
-        };
-        let wanted = shape.tensors();
-        let missing: Vec<&str> = wanted
-            .iter()
-            .map(|spec| spec.name.as_str())
-            .filter(|name| !weights.contains_key(*name))
-            .collect();
-        if let Some(first) = missing.first() {
-            return Err(error(match missing.len() {
-                1 => format!("the checkpoint lacks the tensor `{first}`"),
-                n => format!("the checkpoint lacks `{first}` and {} other tensors", n - 1),
-            }));
-        }
-        for spec in &wanted {
-            let found = weights[&spec.name].size();
-            if found != spec.shape {
-                let reason =
-                    format!("`{}` has the shape {found:?}, and its config says {:?}", spec.name, spec.shape);
-                return Err(error(reason));
-            }
-        }
-        // Published tied checkpoints may hold the head all the same; it is the embedding.
-        if shape.tie_word_embeddings {
-            weights.remove(HEAD);
-        }
-        if let Some(unknown) = weights.keys().find(|name| !wanted.iter().any(|spec| spec.name == **name)) {
-            return Err(error(format!(
-                "the checkpoint holds `{unknown}`, which its config does not speak of"
-            )));
-        }
-        Self::new(shape, weights, dtype, device)
-    }
-
     /// A model of weights that have its shapes.
-    fn new(
-        shape: Architecture,
-        mut weights: BTreeMap<String, Tensor>,
-        dtype: DType,
-        device: Device,
-    ) -> Result<Self> {
-        let kind = kind(dtype);
-        let mut parameters = Vec::new();
-        for TensorSpec { name, .. } in shape.tensors() {
-            let weight = weights.remove(&name).ok_or_else(|| Error::Torch(format!("no weight `{name}`")))?;
-            // A copy, so that no weight is an alias of what it was made from.
-            let weight = weight.to_device(device).to_kind(kind).copy().detach().set_requires_grad(true);
-            parameters.push((name, weight));
-        }
-        let find = |name: &str| {
-            let found = parameters.iter().find(|(known, _)| known == name);
-            found
-                .map(|(_, weight)| weight.shallow_clone())
-                .ok_or_else(|| Error::Torch(format!("no weight `{name}`")))
-        };
-        let layer = |index: i64| -> Result<Layer> {
-            let part = |part: &str| find(&format!("model.layers.{index}.{part}.weight"));
+    pub(crate) fn new(weights: Weights) -> Result<Self> {
+        let Weights { shape, kind, device, trained, frozen, scale } = weights;
+        let parts = Parts { parameters: &trained, frozen: &frozen, scale };
+        let epsilon = shape.rms_norm_eps;
+        let norm = |name: &str| -> Result<Norm> { Ok(Norm { weight: parts.parameter(name)?, epsilon }) };
+        let layer = |(index, mixer): (usize, &architecture::Mixer)| -> Result<Layer> {
+            let name = |part: &str| format!("model.layers.{index}.{part}");
+            let linear = |part: &str, bias: bool| parts.linear(&name(part), bias);
+            let architecture::Mixer::Attention(attention) = mixer;
+            let head_norms = match attention.head_norms {
+                false => None,
+                true => Some([norm(&name("self_attn.q_norm.weight"))?, norm(&name("self_attn.k_norm.weight"))?]),
+            };
             Ok(Layer {
-                input_norm: part("input_layernorm")?,
-                q: part("self_attn.q_proj")?,
-                k: part("self_attn.k_proj")?,
-                v: part("self_attn.v_proj")?,
-                q_norm: part("self_attn.q_norm")?,
-                k_norm: part("self_attn.k_norm")?,
-                o: part("self_attn.o_proj")?,
-                post_norm: part("post_attention_layernorm")?,
-                gate: part("mlp.gate_proj")?,
-                up: part("mlp.up_proj")?,
-                down: part("mlp.down_proj")?,
+                input_norm: norm(&name("input_layernorm.weight"))?,
+                mixer: Mixer::Attention(SelfAttention {
+                    q: linear("self_attn.q_proj", attention.input_bias)?,
+                    k: linear("self_attn.k_proj", attention.input_bias)?,
+                    v: linear("self_attn.v_proj", attention.input_bias)?,
+                    o: linear("self_attn.o_proj", attention.output_bias)?,
+                    head_norms,
+                    head_dim: shape.head_dim,
+                    path: None,
+                }),
+                post_norm: norm(&name("post_attention_layernorm.weight"))?,
+                mlp: Mlp {
+                    gate: linear("mlp.gate_proj", shape.mlp_bias)?,
+                    up: linear("mlp.up_proj", shape.mlp_bias)?,
+                    down: linear("mlp.down_proj", shape.mlp_bias)?,
+                },
             })
         };
-        Ok(Self {
-            embedding: find(EMBEDDING)?,
-            layers: (0..shape.num_hidden_layers).map(layer).collect::<Result<_>>()?,
-            norm: find(FINAL_NORM)?,
-            head: find(if shape.tie_word_embeddings { EMBEDDING } else { HEAD })?,
-            shape,
-            kind,
-            device,
-            parameters,
-        })
+        let layers = shape.mixers.iter().enumerate().map(layer).collect::<Result<_>>()?;
+        let head = if shape.tie_word_embeddings { EMBEDDING } else { HEAD };
+        let (embedding, norm) = (parts.parameter(EMBEDDING)?, norm(FINAL_NORM)?);
+        let head = Head::new(parts.parameter(head)?);
+        Ok(Self { shape, kind, device, parameters: trained, head, scale, frozen, embedding, layers, norm })
     }
 
-    /// The name of the first weight, in the order of the forward pass, that holds a number that is none.
-    pub(crate) fn first_broken(&self) -> Option<&str> {
-        let broken = |weight: &Tensor| tch::no_grad(|| weight.isfinite().all().int64_value(&[]) == 0);
-        self.parameters.iter().find(|(_, weight)| broken(weight)).map(|(name, _)| name.as_str())
+    /// The states before the head of the rows whose next token is trained, `[R, D]`; with levels, one a layer, also what
+    /// the backward pass needs.
+    pub(crate) fn states(&self, segments: &Segments, levels: Option<&[Level]>) -> Result<(Tensor, Option<Passed>)> {
+        self.watched(segments, levels, |_, _| {})
     }
 
-    /// The matrix `[vocabulary, D]` whose product with a hidden state is its logits.
-    pub(crate) fn head(&self) -> &Tensor {
-        &self.head
-    }
-
-    /// The states before the head, `[T, D]`.
-    pub(crate) fn hidden(&self, segments: &Segments) -> Tensor {
-        self.hidden_watched(segments, |_, _| {})
-    }
-
-    /// The same, showing the residual stream on its way: after the embedding (0), after each layer (from 1), and
-    /// after the last norm.
-    pub(crate) fn hidden_watched(
+    /// The same, showing the residual stream on its way.
+    pub(crate) fn watched(
         &self,
         segments: &Segments,
-        mut watch: impl FnMut(usize, &Tensor),
-    ) -> Tensor {
-        let mut x = Tensor::embedding(&self.embedding, &segments.ids, -1, false, false);
-        watch(0, &x);
+        levels: Option<&[Level]>,
+        mut watch: impl FnMut(Place, &Tensor),
+    ) -> Result<(Tensor, Option<Passed>)> {
+        let mut x = Tensor::embedding(&self.embedding.value, &segments.ids, -1, false, false);
+        watch(Place::Embedding, &x);
+        let mut kept = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
-            x = self.layer(layer, &x, segments);
-            watch(index + 1, &x);
+            let level = levels.map(|levels| levels.get(index).copied().unwrap_or(Level::Inputs));
+            let (y, of_layer) = layer.forward(&x, segments, self.only(index, segments), level)?;
+            kept.extend(of_layer);
+            x = y;
+            watch(Place::Layer(index), &x);
         }
-        let x = self.normed(&x, &self.norm);
-        watch(self.layers.len() + 1, &x);
-        x
+        let (states, r) = self.norm.forward(&x);
+        watch(Place::Norm, &states);
+        Ok((states, levels.map(|_| Passed { kept, last: x, r })))
     }
 
-    /// Logits of every row, `[T, vocabulary]`. Training never makes them all at once.
-    #[cfg(test)]
-    pub(crate) fn logits(&self, segments: &Segments) -> Tensor {
-        self.hidden(segments).linear(&self.head, None::<Tensor>)
+    /// The rows that go on after a layer mixed tokens: behind the last one, nothing reads those whose next token is not
+    /// trained.
+    fn only<'a>(&self, index: usize, segments: &'a Segments) -> Option<&'a Tensor> {
+        (index + 1 == self.layers.len()).then_some(&segments.rows)
     }
 
-    fn layer(&self, layer: &Layer, x: &Tensor, segments: &Segments) -> Tensor {
-        let linear = |x: &Tensor, weight: &Tensor| x.linear(weight, None::<Tensor>);
-        let h = self.normed(x, &layer.input_norm);
-        // Each head of q and k is normed by itself before it is rotated.
-        let heads = |weight: &Tensor, count: i64| linear(&h, weight).view([-1, count, self.shape.head_dim]);
-        let q = self.normed(&heads(&layer.q, self.shape.num_attention_heads), &layer.q_norm);
-        let k = self.normed(&heads(&layer.k, self.shape.num_key_value_heads), &layer.k_norm);
-        let v = heads(&layer.v, self.shape.num_key_value_heads);
-        let mixed = attend(&segments.rotate(&q), &segments.rotate(&k), &v, segments);
-        let x = x + linear(&mixed, &layer.o);
-        let h = self.normed(&x, &layer.post_norm);
-        let gated = linear(&h, &layer.gate).silu() * linear(&h, &layer.up);
-        x + linear(&gated, &layer.down)
+    /// Adds up the gradients of all weights, given that of the states.
+    pub(crate) fn backward(&self, passed: Passed, dstates: &Tensor, segments: &Segments) -> Result<()> {
+        let Passed { mut kept, last, r } = passed;
+        let mut dx = self.norm.backward(&last, &r, dstates)?;
+        drop((last, r));
+        for (index, layer) in self.layers.iter().enumerate().rev() {
+            let Some(of_layer) = kept.pop() else { return Ok(()) };
+            dx = layer.backward(of_layer, dx, segments, self.only(index, segments))?;
+        }
+        if let Some(gradient) = &self.embedding.gradient {
+            segments.add_to_embedding(gradient, &dx);
+        }
+        Ok(())
     }
 
-    /// RMS norm over the last dimension.
-    fn normed(&self, x: &Tensor, weight: &Tensor) -> Tensor {
-        x.rms_norm(weight.size(), Some(weight), self.shape.rms_norm_eps)
+    /// Computes attention in another way than the fastest, for comparisons.
+    pub(crate) fn attend_by(&mut self, path: super::attention::Path) {
+        for layer in &mut self.layers {
+            let Mixer::Attention(attention) = &mut layer.mixer;
+            attention.path = Some(path);
+        }
+    }
+
+    /// A weight of the model itself, trained or frozen, by its name in checkpoints.
+    pub(crate) fn weight(&self, name: &str) -> Result<Tensor> {
+        match self.frozen.get(name) {
+            Some(value) => Ok(value.shallow_clone()),
+            None => Ok(self.parameters.parameter(name)?.value),
+        }
+    }
+
+    /// A sequence where the model is, as it reads it.
+    pub(crate) fn segments(&self, sequence: &Sequence) -> Segments {
+        Segments::new(sequence, &self.shape, self.device, self.kind)
+    }
+
+    /// The layers, to be read by whoever writes them.
+    pub(crate) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The embedding and the norm before the head.
+    pub(crate) fn ends(&self) -> (&Parameter, &Norm) {
+        (&self.embedding, &self.norm)
     }
 }
 
-/// A random weight: normal for matrices, one for norms. Each tensor has its own seed, from its name, so that a
-/// weight does not depend on the order in which they are drawn. Drawn on the CPU, the same for every device.
-fn drawn(spec: &TensorSpec, shape: &Architecture, seed: u64) -> Tensor {
-    let options = (Kind::Float, Device::Cpu);
-    if spec.shape.len() == 1 {
-        return Tensor::ones(spec.shape.as_slice(), options);
+/// Where a model's weights are found by name.
+struct Parts<'a> {
+    parameters: &'a Parameters,
+    frozen: &'a BTreeMap<String, Tensor>,
+    /// `alpha / rank` of adapters.
+    scale: f64,
+}
+
+impl Parts<'_> {
+    fn parameter(&self, name: &str) -> Result<Parameter> {
+        match self.frozen.get(name) {
+            Some(value) => Ok(Parameter { value: value.shallow_clone(), gradient: None }),
+            None => self.parameters.parameter(name),
+        }
     }
-    let digest = DigestKind::Choice.fields().text("random weight").int(seed).text(&spec.name).finish();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest.as_bytes()[..8]);
-    tch::manual_seed(i64::from_le_bytes(first));
-    Tensor::randn(spec.shape.as_slice(), options) * shape.initializer_range
+
+    fn linear(&self, name: &str, bias: bool) -> Result<Linear> {
+        let [a, b] = adapter_names(name);
+        let adapter = match self.parameters.parameter(&a) {
+            Ok(a) => Some(Adapter { a, b: self.parameters.parameter(&b)?, scale: self.scale }),
+            Err(_) => None,
+        };
+        Ok(Linear {
+            weight: self.parameter(&format!("{name}.weight"))?,
+            bias: bias.then(|| self.parameter(&format!("{name}.bias"))).transpose()?,
+            adapter,
+        })
+    }
 }

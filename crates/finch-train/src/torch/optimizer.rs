@@ -1,148 +1,221 @@
-//! AdamW with decoupled weight decay, in f32 whatever the weights' type, and clipping by the global norm.
+//! AdamW with decoupled weight decay over the flat buffers, in f32 whatever is stored, and clipping by the global norm.
+//!
+//! An update takes the buffers a part at a time: what is stored narrower than f32 becomes f32, libtorch's fused operator
+//! moves it, and it is stored again. How it is stored is `state_bytes` ([`finch_core::training::StateBytes`]).
 
-use finch_core::training::Config;
-use tch::{Kind, Tensor, no_grad};
+use std::ops::Range;
 
-use super::Model;
+use finch_core::Kind as DigestKind;
+use finch_core::training::{Config, StateBytes};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::dispatch::{Argument, call};
+use super::parameters::Parameters;
+use super::split;
+use finch_train::error::Result;
+
+/// Elements that are updated together where something must be converted: 64 MiB a temporary in f32.
+const PART: i64 = finch_train::budget::UPDATE_ELEMENTS as i64;
+
+/// Elements whose squares are added up in f32 before f64 takes over.
+const NORM_PART: i64 = 1 << 20;
 
 /// The optimizer's state.
 pub(crate) struct AdamW {
     /// Updates done.
     pub(crate) updates: u64,
-    slots: Vec<Slot>,
+    /// Mean of gradients, `[n]`.
+    first: Tensor,
+    /// Mean of squared gradients, `[n]`.
+    second: Tensor,
+    /// What the weights lack of f32.
+    rest: Rest,
     beta1: f64,
     beta2: f64,
     epsilon: f64,
     weight_decay: f64,
+    seed: u64,
 }
 
-/// What is kept for one weight.
-struct Slot {
-    name: String,
-    /// The weight that the model computes with.
-    weight: Tensor,
-    /// The weight in f32, where the model's is coarser.
-    master: Option<Tensor>,
-    /// Mean of gradients.
-    first: Tensor,
-    /// Mean of squared gradients.
-    second: Tensor,
-    /// Whether it decays: matrices do, norms do not.
-    decays: bool,
+/// What is stored beside the weights so that small updates are not lost.
+enum Rest {
+    /// Nothing: the weights are f32.
+    None,
+    /// The weights in f32.
+    Master(Tensor),
+    /// The low halves of the weights in f32; see [`split`].
+    Low(Tensor),
+    /// Nothing: rounding is stochastic.
+    Chance,
 }
 
 impl AdamW {
-    /// An optimizer for a model, before its first update.
-    pub(crate) fn new(model: &Model, config: &Config) -> Self {
-        let slots = model
-            .parameters
-            .iter()
-            .map(|(name, weight)| {
-                let zeros = || weight.detach().zeros_like().to_kind(Kind::Float);
-                let master = (weight.kind() != Kind::Float).then(|| weight.detach().to_kind(Kind::Float));
-                Slot {
-                    name: name.clone(),
-                    weight: weight.shallow_clone(),
-                    master,
-                    first: zeros(),
-                    second: zeros(),
-                    decays: weight.dim() > 1,
-                }
-            })
-            .collect();
+    /// An optimizer before its first update.
+    pub(crate) fn new(parameters: &Parameters, config: &Config) -> Self {
+        let weights = &parameters.weights;
+        let zeros = |kind: Kind| Tensor::zeros(weights.size(), (kind, weights.device()));
+        let narrow = weights.kind() != Kind::Float;
+        let (first, second) = match config.state_bytes {
+            StateBytes::Sixteen => (Kind::Float, Kind::Float),
+            StateBytes::Twelve => (Kind::BFloat16, Kind::Float),
+            StateBytes::Ten | StateBytes::Eight => (Kind::BFloat16, Kind::BFloat16),
+        };
+        let rest = match config.state_bytes {
+            StateBytes::Sixteen if !narrow => Rest::None,
+            StateBytes::Sixteen => Rest::Master(weights.to_kind(Kind::Float)),
+            StateBytes::Twelve | StateBytes::Ten => Rest::Low(zeros(Kind::Int16)),
+            StateBytes::Eight => Rest::Chance,
+        };
         Self {
             updates: 0,
-            slots,
+            first: zeros(first),
+            second: zeros(second),
+            rest,
             beta1: config.beta1,
             beta2: config.beta2,
             epsilon: config.epsilon,
             weight_decay: config.weight_decay,
+            seed: config.seed,
         }
     }
 
-    /// The global norm of the gradient, over all weights together.
-    pub(crate) fn gradient_norm(&self) -> f64 {
-        no_grad(|| {
-            let squares: f64 = self
-                .slots
-                .iter()
-                .map(|slot| slot.weight.grad())
-                .filter(Tensor::defined)
-                .map(|gradient| gradient.to_kind(Kind::Float).norm().double_value(&[]).powi(2))
-                .sum();
-            squares.sqrt()
-        })
-    }
-
-    /// The name of the last weight, in the order of the forward pass, whose gradient is not finite: the backward
-    /// pass met it first.
-    pub(crate) fn first_broken(&self) -> Option<&str> {
-        let broken = |slot: &&Slot| {
-            let gradient = slot.weight.grad();
-            gradient.defined() && !gradient.norm().double_value(&[]).is_finite()
-        };
-        self.slots.iter().rev().find(broken).map(|slot| slot.name.as_str())
-    }
-
-    /// One update with the gradients as they are times `scale`; then they are zero.
+    /// One update from the gradients, scaled by `scale`, which are zero afterwards.
     ///
-    /// Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, with the bias corrections of Adam (arXiv 1412.6980), in
-    /// the order of operations of PyTorch's `AdamW`.
-    pub(crate) fn update(&mut self, lr: f64, scale: f64) {
+    /// Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, with the bias corrections of Adam (arXiv 1412.6980), as
+    /// PyTorch's fused `AdamW` has it.
+    pub(crate) fn update(&mut self, parameters: &Parameters, lr: f64, scale: f64) -> Result<()> {
         self.updates += 1;
-        let exponent = self.updates as f64;
-        let (correction1, correction2) = (1.0 - self.beta1.powf(exponent), 1.0 - self.beta2.powf(exponent));
-        no_grad(|| {
-            for slot in &mut self.slots {
-                let gradient = slot.weight.grad();
-                if !gradient.defined() {
-                    continue;
-                }
-                let mut gradient = gradient.to_kind(Kind::Float).copy();
-                if scale != 1.0 {
-                    let _ = gradient.g_mul_scalar_(scale);
-                }
-                let _ = slot.first.lerp_(&gradient, 1.0 - self.beta1);
-                let _ = slot.second.g_mul_scalar_(self.beta2);
-                let _ = slot.second.g_add_(&(&gradient * &gradient * (1.0 - self.beta2)));
-                let denominator = slot.second.sqrt() / correction2.sqrt() + self.epsilon;
-                let change = &slot.first / denominator * (lr / correction1);
-                let mut target =
-                    slot.master.as_ref().map_or_else(|| slot.weight.detach(), Tensor::shallow_clone);
-                if slot.decays && self.weight_decay > 0.0 {
-                    let _ = target.g_mul_scalar_(1.0 - lr * self.weight_decay);
-                }
-                let _ = target.g_sub_(&change);
-                if slot.master.is_some() {
-                    slot.weight.detach().copy_(&target);
-                }
-                slot.weight.zero_grad();
+        if matches!(self.rest, Rest::Chance) {
+            // What chance decides is a function of the seed and the update, so a resumed training decides alike.
+            let digest = DigestKind::Choice.fields().text("rounding").int(self.seed).int(self.updates).finish();
+            let mut first = [0; 8];
+            first.copy_from_slice(&digest.as_bytes()[..8]);
+            tch::manual_seed(i64::from_le_bytes(first));
+        }
+        let (total, decayed) = (parameters.weights.size()[0], parameters.decayed);
+        for (range, decay) in [(0..decayed, self.weight_decay), (decayed..total, 0.0)] {
+            let mut start = range.start;
+            while start < range.end {
+                // With f32 alone nothing is converted, and nothing need be cut.
+                let whole = matches!(self.rest, Rest::None) && scale == 1.0;
+                let end = if whole { range.end } else { range.end.min(start + PART) };
+                no_grad(|| self.update_part(parameters, start..end, lr, scale, decay))?;
+                start = end;
             }
-        });
+        }
+        no_grad(|| parameters.zero_gradients());
+        Ok(())
     }
 
-    /// Everything that a resumed training needs, by name.
-    pub(crate) fn state(&self) -> Vec<(String, Tensor)> {
-        self.slots
-            .iter()
-            .flat_map(|slot| {
-                let entry =
-                    |part: &str, tensor: &Tensor| (format!("{part}.{}", slot.name), tensor.shallow_clone());
-                [
-                    Some(entry("first", &slot.first)),
-                    Some(entry("second", &slot.second)),
-                    slot.master.as_ref().map(|master| entry("master", master)),
-                ]
+    fn update_part(&self, parameters: &Parameters, range: Range<i64>, lr: f64, scale: f64, decay: f64) -> Result<()> {
+        let part = |x: &Tensor| x.narrow(0, range.start, range.end - range.start);
+        // The same tensor where it is f32 already, so that it is updated in its place.
+        let wide = |x: &Tensor| part(x).to_kind(Kind::Float);
+        let mut gradient = wide(&parameters.gradients);
+        if scale != 1.0 {
+            let _ = gradient.g_mul_scalar_(scale);
+        }
+        let weights = part(&parameters.weights);
+        let target = match &self.rest {
+            Rest::None | Rest::Chance => wide(&weights_of(parameters)),
+            Rest::Master(master) => part(master),
+            Rest::Low(low) => split::joined(&weights, &part(low)),
+        };
+        let (first, second) = (wide(&self.first), wide(&self.second));
+        self.fused(&target, &gradient, &first, &second, lr, decay)?;
+        let store = |flat: &Tensor, moved: &Tensor| {
+            if flat.kind() != Kind::Float {
+                let _ = part(flat).copy_(moved);
+            }
+        };
+        store(&self.first, &first);
+        store(&self.second, &second);
+        match &self.rest {
+            Rest::None => {}
+            Rest::Master(_) => drop(weights.shallow_clone().copy_(&target)),
+            Rest::Low(low) => split::store(&target, &weights, &part(low)),
+            Rest::Chance => split::store_by_chance(&target, &weights),
+        }
+        Ok(())
+    }
+
+    fn fused(&self, weight: &Tensor, gradient: &Tensor, first: &Tensor, second: &Tensor, lr: f64, decay: f64) -> Result<()> {
+        let step = Tensor::full([], self.updates as f64, (Kind::Float, weight.device()));
+        let arguments = [
+            Argument::Tensors(&[weight]),
+            Argument::Tensors(&[gradient]),
+            Argument::Tensors(&[first]),
+            Argument::Tensors(&[second]),
+            Argument::Tensors(&[]),
+            Argument::Tensors(&[&step]),
+            Argument::Float(lr),
+            Argument::Float(self.beta1),
+            Argument::Float(self.beta2),
+            Argument::Float(decay),
+            Argument::Float(self.epsilon),
+            Argument::Bool(false),
+            Argument::Bool(false),
+            Argument::MaybeTensor(None),
+            Argument::MaybeTensor(None),
+        ];
+        call("_fused_adamw_", &arguments, 0).map(drop)
+    }
+
+    /// Everything that a resumed training needs besides the weights, by name; these are the tensors themselves, to be
+    /// read or written into.
+    pub(crate) fn state(&self, parameters: &Parameters) -> Vec<(String, Tensor)> {
+        let rest = match &self.rest {
+            Rest::Master(master) => Some(("master", master)),
+            Rest::Low(low) => Some(("low", low)),
+            Rest::None | Rest::Chance => None,
+        };
+        [("first", &self.first), ("second", &self.second)]
+            .into_iter()
+            .chain(rest)
+            .flat_map(|(part, flat)| {
+                parameters.named(flat).map(move |(name, view)| (format!("{part}.{name}"), view)).collect::<Vec<_>>()
             })
-            .flatten()
             .collect()
     }
+}
 
-    /// The tensors that [`AdamW::state`] names, to be written into.
-    pub(crate) fn restore(&mut self, updates: u64) -> Vec<(String, Tensor)> {
-        self.updates = updates;
-        self.state()
+fn weights_of(parameters: &Parameters) -> Tensor {
+    parameters.weights.shallow_clone()
+}
+
+/// The global norm of the gradient, over all weights together.
+pub(crate) fn gradient_norm(parameters: &Parameters) -> f64 {
+    let gradients = &parameters.gradients;
+    // A card adds up in a tree, whose rounding does not grow with the length; there fewer launches count.
+    let part = if gradients.device() == Device::Cpu { NORM_PART } else { NORM_PART << 8 };
+    no_grad(|| {
+        let norms: Vec<Tensor> =
+            gradients.split(part, 0).iter().map(|part| part.norm_scalaropt_dtype(2.0, Kind::Float)).collect();
+        if norms.is_empty() {
+            return 0.0;
+        }
+        Tensor::stack(&norms, 0).to_kind(Kind::Double).square().sum(Kind::Double).sqrt().double_value(&[])
+    })
+}
+
+/// The name of the last weight, in the order of the forward pass, whose gradient is not finite: the backward pass met it
+/// first.
+pub(crate) fn broken_gradient(parameters: &Parameters) -> Option<String> {
+    broken(parameters, &parameters.gradients).pop()
+}
+
+/// The name of the first weight, in the order of the forward pass, that holds a number that is none.
+pub(crate) fn broken_weight(parameters: &Parameters) -> Option<String> {
+    broken(parameters, &parameters.weights).into_iter().next()
+}
+
+fn broken(parameters: &Parameters, flat: &Tensor) -> Vec<String> {
+    let finite = |x: &Tensor| x.isfinite().all().int64_value(&[]) != 0;
+    // One look at everything answers most calls.
+    if no_grad(|| finite(flat)) {
+        return Vec::new();
     }
+    parameters.named(flat).filter(|(_, view)| !no_grad(|| finite(view))).map(|(name, _)| name).collect()
 }
 
 /// What gradients are multiplied with so that their global norm is at most `clip`; 0 clips nothing.

@@ -1,0 +1,77 @@
+//! RMS norm with its gradient (Zhang and Sennrich, arXiv 1910.07467).
+//!
+//! With r = 1/sqrt(mean(x^2) + eps): y = w r x. Its gradient, with x' = r x and n the width:
+//! dx = r (w dy - x' sum(w dy x') / n), and dw = sum over rows of dy x'. On CUDA libtorch has both fused; on the CPU they
+//! are written out, in f32 whatever the type.
+
+use tch::{Kind, Tensor};
+
+use super::dispatch::{Argument, call};
+use super::parameters::Parameter;
+use finch_train::error::Result;
+
+/// A norm over the last dimension.
+pub(crate) struct Norm {
+    /// `[width]`.
+    pub(crate) weight: Parameter,
+    /// Added to the mean square.
+    pub(crate) epsilon: f64,
+}
+
+impl Norm {
+    /// The normed rows, and r of each row, f32, `[..., 1]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
+        let weight = &self.weight.value;
+        if x.device().is_cuda() {
+            return x.internal_fused_rms_norm(weight.size(), Some(weight), self.epsilon);
+        }
+        let wide = x.to_kind(Kind::Float);
+        let mut r = wide.square().mean_dim([-1i64].as_slice(), true, None);
+        let _ = r.g_add_scalar_(self.epsilon);
+        let _ = r.rsqrt_();
+        (self.scaled(&wide, &r).to_kind(x.kind()), r)
+    }
+
+    /// The normed rows again, from r.
+    pub(crate) fn again(&self, x: &Tensor, r: &Tensor) -> Tensor {
+        if x.device().is_cuda() {
+            return self.forward(x).0;
+        }
+        self.scaled(&x.to_kind(Kind::Float), r).to_kind(x.kind())
+    }
+
+    fn scaled(&self, wide: &Tensor, r: &Tensor) -> Tensor {
+        (wide * r).g_mul_(&self.weight.value.to_kind(Kind::Float))
+    }
+
+    /// The gradient of `x`, given that of the normed rows; that of the weight is added up.
+    pub(crate) fn backward(&self, x: &Tensor, r: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        let weight = &self.weight.value;
+        let width = weight.size();
+        if x.device().is_cuda() {
+            let trained = self.weight.gradient.is_some();
+            let arguments = [
+                Argument::Tensor(dy),
+                Argument::Tensor(x),
+                Argument::Ints(&width),
+                Argument::Tensor(r),
+                Argument::MaybeTensor(Some(weight)),
+                Argument::Bools(&[true, trained]),
+            ];
+            let mut both = call("_fused_rms_norm_backward", &arguments, 2)?.into_iter();
+            let (Some(dx), Some(dw)) = (both.next(), both.next()) else { return Ok(dy.zeros_like()) };
+            self.weight.add(|| dw);
+            return Ok(dx);
+        }
+        let (normed, wide) = (x.to_kind(Kind::Float) * r, dy.to_kind(Kind::Float));
+        let rows: Vec<i64> = (0..x.dim() as i64 - 1).collect();
+        let product = &normed * &wide;
+        self.weight.add(|| product.sum_dim_intlist(rows.as_slice(), false, None).to_kind(weight.kind()));
+        let weight = weight.to_kind(Kind::Float);
+        let mean = product.matmul(&weight).unsqueeze(-1) / -(width[0] as f64);
+        let mut dx = wide * weight;
+        let _ = dx.addcmul_(&normed, &mean);
+        let _ = dx.g_mul_(r);
+        Ok(dx.to_kind(x.kind()))
+    }
+}
