@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use finch_core::training::{Eval, Event, Start, Step};
+use finch_core::training::{Eval, Event, Finish, Start, Step};
 
 use super::{Mode, Progress};
 
@@ -61,6 +61,9 @@ impl<'a> TrainingLines<'a> {
                 let rest = now.duration_since(began).as_secs_f64() / done.max(1) as f64 * left as f64;
                 Some(("step", stepped(step, self.steps, (done > 0 && left > 0).then_some(rest))))
             }
+            Event::Skipped(skipped) => {
+                Some(("warn", format!("step {} is left out: {}", skipped.step, skipped.reason)))
+            }
             Event::Checkpoint { step, .. } => Some(("saved", format!("a checkpoint after step {step}"))),
             Event::Finish(finish) if finish.already => Some((
                 "model",
@@ -73,17 +76,26 @@ impl<'a> TrainingLines<'a> {
             Event::Finish(finish) => Some((
                 "model",
                 format!(
-                    "weights {} after {} steps, {}, {} tokens through the model",
+                    "weights {} after {} steps, {}, {} tokens through the model{}",
                     finish.weights.short(),
                     finish.step,
                     duration(finish.seconds),
-                    count(finish.tokens_seen)
+                    count(finish.tokens_seen),
+                    best_before(finish)
                 ),
             )),
             // The build ends with it, and says so.
             Event::Error(_) => None,
         }
     }
+}
+
+/// Which step was better than the last one, by the loss on what is held out.
+fn best_before(finish: &Finish) -> String {
+    let earlier = finish.best.filter(|best| best.step < finish.step);
+    earlier.map_or(String::new(), |best| {
+        format!("; the held-out loss was lowest after step {}, {:.4}", best.step, best.loss)
+    })
 }
 
 fn started(start: &Start) -> String {
@@ -93,9 +105,12 @@ fn started(start: &Start) -> String {
         0 => "nothing held out".to_owned(),
         examples => format!("{examples} examples held out"),
     };
+    let weights = match start.trainable == start.parameters {
+        true => count(start.parameters),
+        false => format!("{} of {}", count(start.trainable), count(start.parameters)),
+    };
     format!(
-        "{from}{} weights, {} steps over {} examples ({} tokens, {} of them trained), {held_out}; {} ({}), {} threads",
-        count(start.parameters),
+        "{from}{weights} weights, {} steps over {} examples ({} tokens, {} of them trained), {held_out}; {} ({}), {} threads",
         start.steps,
         start.train.examples,
         count(start.train.tokens),
@@ -147,6 +162,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use finch_core::Digest;
+    use finch_core::training::{Best, Skipped};
 
     use super::*;
 
@@ -162,8 +178,11 @@ mod tests {
             trained_tokens: 100,
             batch: Digest::of_bytes(b"batch"),
             tokens_per_second: 12_345.0,
+            tflops: 0.0,
+            mfu: None,
             phase_ms: BTreeMap::new(),
             memory: 0,
+            device_memory: None,
         })
     }
 
@@ -182,6 +201,41 @@ mod tests {
         assert_eq!(steps, [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100]);
         assert_eq!(shown[1].1, "11/100  loss 2.5000  lr 1.00e-3  12.3k tokens/s  9 s left");
         assert_eq!(shown[10].1, "100/100  loss 2.5000  lr 1.00e-3  12.3k tokens/s");
+    }
+
+    #[test]
+    fn a_step_that_is_left_out_is_a_warning_whenever_it_comes() {
+        let quiet = Progress::quiet();
+        let mut lines = TrainingLines::new(&quiet, "model");
+        let now = Instant::now();
+        lines.line(&step(1), now);
+        for n in [2, 3] {
+            let skipped = Skipped {
+                step: n,
+                epoch: 0,
+                reason: "the loss is NaN".to_owned(),
+                batch: Digest::of_bytes(b"batch"),
+            };
+            let said = lines.line(&Event::Skipped(skipped), now);
+            assert_eq!(said, Some(("warn", format!("step {n} is left out: the loss is NaN"))));
+        }
+    }
+
+    #[test]
+    fn an_evaluation_before_the_last_that_was_better_is_named() {
+        let finish = |best| Finish {
+            step: 40,
+            weights: Digest::of_bytes(b"weights"),
+            best,
+            seconds: 1.0,
+            tokens_seen: 1,
+            memory: 1,
+            already: false,
+        };
+        let words = "; the held-out loss was lowest after step 30, 1.2500";
+        assert_eq!(best_before(&finish(Some(Best { step: 30, loss: 1.25 }))), words);
+        assert_eq!(best_before(&finish(Some(Best { step: 40, loss: 1.25 }))), "");
+        assert_eq!(best_before(&finish(None)), "");
     }
 
     #[test]

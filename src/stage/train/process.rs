@@ -175,7 +175,7 @@ impl Heard {
             Event::Finish(finish) => self.finish = Some(finish),
             Event::Error(failure) => self.failure = Some(failure),
             Event::Checkpoint { step, .. } => self.checkpoint = Some(step),
-            Event::Eval(_) | Event::Step(_) => {}
+            Event::Eval(_) | Event::Step(_) | Event::Skipped(_) => {}
         }
     }
 }
