@@ -388,13 +388,13 @@ pub enum Launcher {
     Template(Vec<String>),
 }
 
-/// The parameters that decide the weights. Paths do not, the base counts by its content; nor do checkpoints and the
-/// launcher. The seed is a part of the fingerprint for itself.
+/// The parameters that decide the weights. Paths do not, the base counts by its content; nor do the launcher, and what is
+/// kept on disk and in memory. The seed is a part of the fingerprint for itself.
 impl Serialize for Train {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut config = serde_json::to_value(&self.config).map_err(serde::ser::Error::custom)?;
         if let Some(fields) = config.as_object_mut() {
-            for key in ["base", "checkpoint_every", "seed"] {
+            for key in training::Config::WEIGHTLESS.into_iter().chain(["seed"]) {
                 fields.remove(key);
             }
             let init = match &self.config.base {

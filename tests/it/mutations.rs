@@ -289,6 +289,9 @@ fn what_is_no_parameter_changes_nothing() {
         same("allow_empty", &changed(&whole, stage, "allow_empty = false", "allow_empty = true"));
     }
     same("checkpoint_every", &changed(&whole, "model", "checkpoint_every = 2", "checkpoint_every = 5"));
+    for line in ["keep_checkpoints = 5", "keep_best = true", "activations = \"lean\"", "memory = \"80GiB\""] {
+        same(line, &changed(&whole, "model", "lr", &format!("{line}\nlr")));
+    }
     same("a launcher", &changed(&whole, "model", "\"local\"", "\"nice -n 5 {command}\""));
     same(
         "sources in another order",

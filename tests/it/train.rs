@@ -123,16 +123,32 @@ fn only_what_decides_the_weights_is_in_the_fingerprint() {
     for (from, to) in [
         ("lr = 1e-3", "lr = 0.001\nlauncher = \"srun {command}\""),
         ("lr = 1e-3", "lr = 1e-3\ncheckpoint_every = 3"),
+        ("lr = 1e-3", "lr = 1e-3\nkeep_checkpoints = 3\nkeep_best = true"),
+        ("lr = 1e-3", "lr = 1e-3\nactivations = \"inputs\"\nmemory = \"1GiB\""),
         ("lr = 1e-3", "lr = 1e-3\nbeta1 = 0.9"),
         ("\"base.json\"", "\"elsewhere/base.json\""),
         ("stages.model", "stages.other"),
     ] {
         assert_eq!(fingerprint(&spec.replace(from, to)), first, "{to}");
     }
-    for (from, to) in
-        [("lr = 1e-3", "lr = 2e-3"), ("lr = 1e-3", "lr = 1e-3\nthreads = 1"), ("epochs = 1", "epochs = 2")]
-    {
+    for (from, to) in [
+        ("lr = 1e-3", "lr = 2e-3"),
+        ("lr = 1e-3", "lr = 1e-3\nthreads = 1"),
+        ("lr = 1e-3", "lr = 1e-3\ndtype = \"bf16\"\nstate_bytes = 12"),
+        ("lr = 1e-3", "lr = 1e-3\ndeterministic = true"),
+        ("lr = 1e-3", "lr = 1e-3\nnot_finite = \"skip\""),
+        ("epochs = 1", "epochs = 2"),
+    ] {
         assert_ne!(fingerprint(&spec.replace(from, to)), first, "{to}");
+    }
+    // A default is what it stands for.
+    for (short, long) in [
+        ("method = \"lora\"", "method = \"lora\"\nlora = { rank = 16, alpha = 32 }"),
+        ("schedule = { kind = \"wsd\" }", "schedule = { kind = \"wsd\", decay = 0.2 }"),
+    ] {
+        let with = |keys| fingerprint(&spec.replace("lr = 1e-3", &format!("lr = 1e-3\n{keys}")));
+        assert_eq!(with(short), with(long));
+        assert_ne!(with(short), first);
     }
     project.write("base.json", "{ }");
     assert_ne!(fingerprint(&spec), first, "the base counts by its content");

@@ -205,7 +205,9 @@ pub(super) const CHANGES: &[(&str, &str, Change)] = &[
     ("counted", "query", To("\"sql/counted.sql\"", "\"SELECT DISTINCT task FROM sft.examples\"")),
     ("counted", "table", To("\"counted\"", "\"tally\"")),
     ("counted", "key", To("[\"task\"]", "[]")),
-    ("model", "method", Refused("lr = 1e-3", "lr = 1e-3\nmethod = \"lora\"")),
+    ("model", "method", Refused("lr = 1e-3", "lr = 1e-3\nmethod = \"kto\"")),
+    ("model", "method", To("lr", "method = \"lora\"\nlr")),
+    ("model", "lora", To("lr", "method = \"lora\"\nlora = { rank = 4 }\nlr")),
     ("model", "epochs", To("epochs = 1", "epochs = 2")),
     ("model", "steps", To("epochs = 1", "steps = 2")),
     ("model", "batch_examples", To("batch_packs = 1", "batch_examples = 1")),
@@ -219,7 +221,11 @@ pub(super) const CHANGES: &[(&str, &str, Change)] = &[
     ("model", "epsilon", To("lr", "epsilon = 1e-7\nlr")),
     ("model", "weight_decay", To("lr", "weight_decay = 0.1\nlr")),
     ("model", "clip", To("lr", "clip = 2.0\nlr")),
+    ("model", "schedule", To("lr", "schedule = { kind = \"wsd\", decay = 0.1 }\nlr")),
     ("model", "dtype", To("lr", "dtype = \"bf16\"\nlr")),
+    ("model", "state_bytes", To("lr", "dtype = \"bf16\"\nstate_bytes = 12\nlr")),
+    ("model", "deterministic", To("lr", "deterministic = true\nlr")),
+    ("model", "not_finite", To("lr", "not_finite = \"skip\"\nlr")),
     ("model", "device", To("lr", "device = \"cpu\"\nlr")),
     ("model", "threads", To("lr", "threads = 3\nlr")),
     ("model", "eval_every", To("lr", "eval_every = 1\nlr")),
@@ -228,8 +234,9 @@ pub(super) const CHANGES: &[(&str, &str, Change)] = &[
 ];
 
 /// Keys of a training's config that are no parameters of its weights: where finch writes what it knows itself, and
-/// what only says how often to be careful. The seed is the pipeline's.
-pub(super) const NO_PARAMETERS_OF_MODEL: [&str; 3] = ["base_digest", "checkpoint_every", "seed"];
+/// what only says how careful to be and what memory there is. The seed is the pipeline's.
+pub(super) const NO_PARAMETERS_OF_MODEL: [&str; 7] =
+    ["base_digest", "checkpoint_every", "keep_checkpoints", "keep_best", "activations", "memory", "seed"];
 
 /// The tables of a spec: `pipeline`, then each stage by name, with their text.
 pub(super) fn sections(spec: &str) -> Vec<(String, String)> {
