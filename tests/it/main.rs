@@ -23,6 +23,7 @@ mod meta;
 mod mutations;
 mod pack;
 mod pickles;
+mod pipelines;
 mod project;
 mod query;
 mod real_logs;
