@@ -114,10 +114,10 @@ fn the_progress_is_drawn_some_times_a_second_and_at_the_end() {
         words.count(&step, now);
         shown.extend(words.progress(&step, now));
     }
-    assert_eq!(shown.len(), 35);
+    assert_eq!(shown.len(), 34);
     assert_eq!(shown[0], "step     1/100  loss 2.5000  12345 tokens/s");
     assert_eq!(shown[1], "step     4/100  loss 2.5000  12345 tokens/s  3.8 s left");
-    assert_eq!(shown[34], "step   100/100  loss 2.5000  12345 tokens/s");
+    assert_eq!(shown[33], "step   100/100  loss 2.5000  12345 tokens/s");
     let late = Step { mfu: Some(0.4), ..step(50) };
     let text = words.progress(&late, now + Duration::from_secs(4000));
     assert_eq!(

@@ -173,7 +173,8 @@ fn started(start: &Start) -> String {
             (kept.inputs, "the input of"),
         ];
         let parts = parts.into_iter().filter(|(layers, _)| *layers > 0);
-        let parts: Vec<String> = parts.map(|(layers, what)| format!("{what} {}", layers_of(layers))).collect();
+        let parts: Vec<String> =
+            parts.map(|(layers, what)| format!("{what} {}", layers_of(layers))).collect();
         text += &format!("       kept for the backward pass: {}\n", parts.join(", "));
     }
     if start.carried > 0 {
@@ -210,7 +211,9 @@ fn utilisation(step: &Step) -> String {
 
 /// The losses of tasks in words, one a line.
 pub fn by_task(eval: &Eval) -> String {
-    let line = |name: &str, split: &str, loss, examples, tokens| measured(split, plain(name), loss, examples, tokens);
+    let line = |name: &str, split: &str, loss, examples, tokens| {
+        measured(split, plain(name), loss, examples, tokens)
+    };
     let tasks = eval.tasks.iter();
     tasks.map(|of| line(&of.task, &of.split, of.loss, of.examples, of.tokens)).collect()
 }

@@ -55,7 +55,7 @@ fn messages(mut bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
         let crc = !bytes.iter().fold(!0_u32, |crc, byte| {
             (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (0x82f6_3b78 * (crc & 1)))
         });
-        ((crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)).to_le_bytes()
+        crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
     };
     let mut messages = Vec::new();
     while bytes.len() >= 12 {
