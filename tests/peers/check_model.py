@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Other programs read what finch trained: `datasets` the packs, `transformers` the model and its tokenizer.
+"""Other programs read what finch trained: `datasets` the packs, `transformers` the model and its tokenizer, and
+TensorBoard the numbers of its log.
 
 Runs the demo (or reuses what is built), loads the packs with `datasets` and the model with `transformers`, and
 compares the loss of every trained token of every held-out example with `finch-train eval --per-token`. Writes the
@@ -9,6 +10,7 @@ Package Index into build/peers-torch; where they cannot be had, one line says so
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,57 @@ def packages() -> bool:
         return False
     stamp.write_text(json.dumps(WANTED))
     return True
+
+
+def scalars(log: Path) -> dict[tuple[str, int], float]:
+    """What TensorBoard must show of a log, by tag and step."""
+    shown, resumed = {}, None
+    for event in map(json.loads, filter(str.strip, log.read_text().splitlines())):
+        step, found = event.get("step"), {}
+        if event["event"] == "start":
+            resumed = event["resumed_from"]
+        elif event["event"] == "step":
+            names = ["loss", "grad_norm", "lr", "tokens_per_second", "trained_tokens", "tflops", "mfu"]
+            found = {f"train/{name}": event.get(name) for name in names}
+            found |= {"memory/process": event["memory"], "memory/device": event.get("device_memory")}
+            found |= {f"phase_ms/{name}": time for name, time in event["phase_ms"].items()}
+        elif event["event"] == "eval":
+            found = {"held_out/loss": event["loss"]}
+            found |= {f"held_out/task/{of['split']}/{of['task']}": of["loss"] for of in event["tasks"]}
+            found |= {f"held_out/outcome/{of['split']}/{of['outcome']}": of["loss"] for of in event["outcomes"]}
+        elif event["event"] == "skipped":
+            found = {"train/skipped": 1.0}
+        if found and resumed is not None:
+            shown = {key: value for key, value in shown.items() if key[1] <= resumed}
+            resumed = None
+        shown |= {(tag, step): value for tag, value in found.items() if value is not None}
+    return shown
+
+
+def boards(trainings: Path) -> int:
+    """How many trainings TensorBoard shows otherwise than their logs say; none at all is a difference too."""
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    different, logs = 0, sorted(trainings.glob("*/log.jsonl"))
+    for log in logs:
+        folder = log.with_name("tensorboard")
+        if not folder.is_dir():
+            different += 1
+            print(f"peers: {folder} is not there")
+            continue
+        board = EventAccumulator(str(folder), size_guidance={SCALARS: 0}).Reload()
+        theirs = {(tag, point.step): point.value for tag in board.Tags()[SCALARS] for point in board.Scalars(tag)}
+        # Scalars are single precision.
+        ours = {key: struct.unpack("f", struct.pack("f", value))[0] for key, value in scalars(log).items()}
+        wrong = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
+        if wrong or not ours:
+            different += 1
+            print(f"peers: {log}: TensorBoard shows {len(wrong)} of {len(ours)} numbers otherwise: {sorted(wrong)[:3]}")
+        else:
+            print(f"peers: TensorBoard shows all {len(ours)} numbers of {log.parent.name[:12]}'s log")
+    if not logs:
+        print(f"peers: no training in {trainings} has a log")
+    return different + (not logs)
 
 
 def main() -> int:
@@ -95,7 +148,7 @@ def main() -> int:
     print(f"peers: the chat template gives the text of all {texts} examples, and the very ids of {same_ids}")
     make = ROOT / "crates/finch-train/tests/fixtures/make.py"
     run(sys.executable, make, "--checkpoint", model_folder, "--out", ROOT / "build/peers-parity")
-    return differences
+    return differences + boards(ROOT / "build/demo/training")
 
 
 if __name__ == "__main__":
