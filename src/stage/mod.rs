@@ -81,7 +81,7 @@ pub struct Outcome {
 
 /// What a training made besides tables.
 pub struct Trained {
-    /// Plain BLAKE3 of the weights.
+    /// The digest of the weights.
     pub weights: Digest,
     /// Versions of the trainer's parts, and the device: the weights depend on them.
     pub toolchain: BTreeMap<String, String>,

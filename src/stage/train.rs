@@ -122,8 +122,8 @@ pub(super) fn run(config: &Train, context: &Context<'_>, draft: &mut Draft) -> R
     Ok(Outcome { row_table: "losses", counts, warnings: vec![], training, reading: None })
 }
 
-/// Clears the work folder of a dataset that is published: the config and the log stay, to be read by people. A
-/// build that was killed between the two leaves it to the next one, which holds nothing yet.
+/// Clears the work folder of a dataset that is published: the config, the log and what TensorBoard shows stay, to be
+/// read by people. A build that was killed between the two leaves it to the next one, which holds nothing yet.
 pub(super) fn settle(folder: &Path, work: Option<Work>) {
     let out = folder.join(OUT);
     if !out.exists() {
@@ -131,8 +131,14 @@ pub(super) fn settle(folder: &Path, work: Option<Work>) {
     }
     let work = work.or_else(|| Work::hold(folder.to_path_buf()).ok().flatten());
     if work.is_some() {
-        // Neither is worth failing a finished build for.
+        // None of it is worth failing a finished build for.
         let _ = fs::rename(out.join(files::LOG), folder.join(files::LOG));
+        let (board, kept) = (out.join(files::TENSORBOARD), folder.join(files::TENSORBOARD));
+        if board.exists() {
+            // A folder takes no other one's place; there is one where the dataset was removed and trained again.
+            let _ = fs::remove_dir_all(&kept);
+            let _ = fs::rename(board, kept);
+        }
         let _ = fs::remove_dir_all(&out);
     }
 }

@@ -1,6 +1,7 @@
 //! The names of a dataset's files: what a manifest may say becomes a path.
 
 use finch_core::manifest::Manifest;
+use finch_core::training::files;
 
 /// A table or file name that finch itself would not write: a manifest is a file that anybody may have edited, and
 /// names in it become paths.
@@ -24,6 +25,8 @@ pub(super) fn suspicious_name(manifest: &Manifest) -> Option<&str> {
 /// Whether finch would write an artifact of this name: a file of the dataset's folder, or of a model's below it.
 pub(crate) fn is_artifact(name: &str) -> bool {
     let (stem_signs, file) = match name.strip_prefix("model/") {
+        // The one name with two points.
+        Some(files::WEIGHTS_INDEX) => return true,
         Some(file) => ("_-", file),
         None => ("_", name),
     };
@@ -40,9 +43,14 @@ mod tests {
 
     #[test]
     fn artifacts_lie_in_the_dataset_or_in_its_model() {
-        for good in
-            ["tokenizer.json", "model/model.safetensors", "model/tokenizer_config.json", "model/m-1.bin"]
-        {
+        for good in [
+            "tokenizer.json",
+            "model/model.safetensors",
+            "model/model-00001-of-00003.safetensors",
+            "model/model.safetensors.index.json",
+            "model/tokenizer_config.json",
+            "model/m-1.bin",
+        ] {
             assert!(is_artifact(good), "{good}");
         }
         for bad in [
@@ -61,6 +69,8 @@ mod tests {
             "a-b.json",
             "model/X.json",
             "model/x.a.b",
+            "model.safetensors.index.json",
+            "model/x.safetensors.index.json",
             "model/..",
         ] {
             assert!(!is_artifact(bad), "{bad}");

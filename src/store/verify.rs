@@ -9,7 +9,7 @@ use std::path::Path;
 
 use finch_core::manifest::{FileEntry, Manifest, Table, digests};
 use finch_core::shard::{HashingWriter, TableCheck};
-use finch_core::training::files;
+use finch_core::training::{digest_of_weights, files};
 use finch_core::{Digest, shard};
 use rayon::prelude::*;
 
@@ -117,11 +117,11 @@ fn check_manifest(store: &Store, manifest: &Manifest, place: &str, report: &mut 
     if manifest.rows.is_some_and(|said| said != rows) || bytes != manifest.bytes {
         find("the dataset's digests do not follow from its tables'".to_owned());
     }
-    let weights = format!("{}/{}", files::MODEL, files::WEIGHTS);
-    let model = manifest.artifacts.iter().find(|file| file.name == weights);
-    if manifest.weights != model.map(|file| file.blake3)
-        || manifest.rows.is_some() == manifest.weights.is_some()
-    {
+    let model = manifest.artifacts.iter().filter_map(|file| {
+        let (folder, name) = file.name.split_once('/')?;
+        (folder == files::MODEL).then_some((name, file.blake3))
+    });
+    if manifest.weights != digest_of_weights(model) || manifest.rows.is_some() == manifest.weights.is_some() {
         find("it needs either `rows` or the `weights` of a model that it has".to_owned());
     }
     for (name, table) in &manifest.tables {

@@ -41,5 +41,6 @@ mod spec_errors;
 mod split;
 mod train;
 mod train_spec;
+mod trained;
 mod training;
 mod verify;

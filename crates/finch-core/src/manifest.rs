@@ -40,7 +40,8 @@ pub struct Manifest {
     /// only on one machine, so what its tables say identifies nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Digest>,
-    /// Plain BLAKE3 of a training's weights, which stands for its content instead.
+    /// The digest of a training's weights, which stands for its content instead: the BLAKE3 of the file, or one digest of
+    /// the files where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Digest>,
     /// Digest of the files' bytes.

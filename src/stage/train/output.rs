@@ -1,10 +1,11 @@
 //! What a finished trainer leaves, checked and taken into the dataset: the model and the losses.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use finch_core::Digest;
 use finch_core::shard::read;
-use finch_core::training::{Start, files};
+use finch_core::training::{Start, digest_of_weights, files};
 
 use super::Context;
 use crate::code::Code;
@@ -36,23 +37,46 @@ pub(super) fn adopt_model(
         names.push(name);
     }
     names.sort();
-    for needed in [files::CONFIG, files::TOKENIZER, files::WEIGHTS] {
-        if !names.iter().any(|name| name == needed) {
+    let mut needed = vec![files::CONFIG.to_owned(), files::TOKENIZER.to_owned()];
+    match names.iter().any(|name| name == files::WEIGHTS_INDEX) {
+        true => needed.extend(shards(folder).map_err(&broken)?),
+        false => needed.push(files::WEIGHTS.to_owned()),
+    }
+    for needed in needed {
+        if !names.contains(&needed) {
             return Err(broken(format!("the trainer's model has no `{needed}`")));
         }
     }
-    let mut weights = announced;
+    let mut adopted = Vec::new();
     for name in names {
         let entry = draft.adopt(&format!("{}/{name}", files::MODEL), &folder.join(&name))?;
-        if name == files::WEIGHTS {
-            weights = entry.blake3;
-        }
+        adopted.push((name, entry.blake3));
     }
-    if weights != announced {
-        let (is, said) = (weights.short(), announced.short());
-        return Err(broken(format!("the BLAKE3 of the weights is {is}, and the trainer announced {said}")));
+    let weights = digest_of_weights(adopted.iter().map(|(name, digest)| (name.as_str(), *digest)));
+    if weights != Some(announced) {
+        let (is, said) = (weights.map_or_else(String::new, |weights| weights.short()), announced.short());
+        return Err(broken(format!("the digest of the weights is {is}, and the trainer announced {said}")));
     }
-    Ok(weights)
+    Ok(announced)
+}
+
+/// The files that a model's index names; or what is wrong with it.
+fn shards(folder: &Path) -> Result<BTreeSet<String>, String> {
+    let index = files::WEIGHTS_INDEX;
+    let unread = |why: String| format!("the `{index}` of the trainer's model cannot be read: {why}");
+    let text = std::fs::read(folder.join(index)).map_err(|error| unread(error.to_string()))?;
+    let read: Index = serde_json::from_slice(&text).map_err(|error| unread(error.to_string()))?;
+    match read.weight_map.is_empty() {
+        true => Err(unread("it names no tensor".to_owned())),
+        false => Ok(read.weight_map.into_values().collect()),
+    }
+}
+
+/// An index of weights, as far as it says where they lie.
+#[derive(serde::Deserialize)]
+struct Index {
+    /// The file of each tensor.
+    weight_map: BTreeMap<String, String>,
 }
 
 /// Writes the table of losses from the trainer's file. Without anything held out there need be no file.

@@ -1,0 +1,147 @@
+//! What finch takes from a trainer: by one that only leaves what a test prepared. The real one is tested in `training`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use finch_core::Digest;
+use finch_core::training::{
+    Best, Environment, Event, Finish, Flops, Kept, Start, Totals, digest_of_weights,
+};
+use serde_json::{Value, json};
+
+use crate::pack::{packing, project};
+use crate::project::Project;
+use crate::train_spec::TRAIN;
+
+const ANY: &str = "/bin/true";
+
+/// Leaves the folder `left` as its output and says the lines of the file `said`.
+const LEAVES: &str = "launcher = '''sh -c 'mkdir -p \"$6\"; cp -r left/. \"$6\"; cat said' {command}'''\n";
+
+const INDEX: &str = "model.safetensors.index.json";
+const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+
+/// The files of a model in two shards.
+fn sharded() -> BTreeMap<&'static str, String> {
+    let index = json!({ "metadata": {}, "weight_map": { "a": SHARDS[0], "b": SHARDS[1] } });
+    BTreeMap::from([
+        ("config.json", "{}".to_owned()),
+        ("tokenizer.json", "{}".to_owned()),
+        (SHARDS[0], "the first weights".to_owned()),
+        (SHARDS[1], "the other weights".to_owned()),
+        (INDEX, index.to_string()),
+    ])
+}
+
+fn weights(model: &BTreeMap<&'static str, String>) -> Option<Digest> {
+    digest_of_weights(model.iter().map(|(name, text)| (*name, Digest::of_bytes(text.as_bytes()))))
+}
+
+fn start() -> Start {
+    let some = Totals { packs: 3, examples: 5, tokens: 500, trained_tokens: 50 };
+    Start {
+        environment: Environment {
+            versions: BTreeMap::from([("libtorch".to_owned(), "2.11.0".to_owned())]),
+            device: "cuda:0".to_owned(),
+            device_name: "NVIDIA H200".to_owned(),
+            threads: 2,
+            driver: Some("575.57.08".to_owned()),
+            deterministic: true,
+        },
+        parameters: 8_000_000,
+        trainable: 12_000,
+        carried: 0,
+        kept: Kept::default(),
+        flops: Flops::default(),
+        steps: 6,
+        resumed_from: None,
+        data: Digest::of_bytes(b"data"),
+        train: some,
+        reached: some,
+        held_out: Totals::default(),
+    }
+}
+
+fn finish(weights: Digest) -> Finish {
+    Finish {
+        step: 6,
+        weights,
+        best: Some(Best { step: 4, loss: 1.25 }),
+        seconds: 12.0,
+        tokens_seen: 1000,
+        memory: 1 << 30,
+        already: false,
+    }
+}
+
+/// A project whose trainer leaves a model and announces its weights.
+fn leaving(model: &BTreeMap<&'static str, String>, events: &[Event]) -> Project {
+    let project = project(&format!("{}{TRAIN}{LEAVES}", packing()));
+    project.write("base.json", "{}");
+    for (name, text) in model {
+        project.write(&format!("left/model/{name}"), text);
+    }
+    let lines: Vec<String> = events.iter().map(|event| serde_json::to_string(event).expect("JSON")).collect();
+    project.write("said", lines.join("\n") + "\n");
+    project
+}
+
+/// A training that comes to its end.
+fn whole(model: &BTreeMap<&'static str, String>, announced: Digest) -> Project {
+    leaving(model, &[Event::Start(start()), Event::Finish(finish(announced))])
+}
+
+/// The dataset's folder, as the build's closing words name it.
+fn dataset(project: &Project, out: &str) -> PathBuf {
+    let model = out.lines().find_map(|line| line.strip_prefix("model: ")).expect("a line about the model");
+    project.root().join(model).join("..")
+}
+
+fn manifest(project: &Project, out: &str) -> Value {
+    let text = fs::read(dataset(project, out).join("manifest.json")).expect("manifest");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+#[test]
+fn a_model_in_several_files_is_one_model() {
+    let model = sharded();
+    let announced = weights(&model).expect("weights");
+    let project = whole(&model, announced);
+    let first = project.run_with_trainer(ANY).ok();
+    let kept = manifest(&project, &first.out);
+    assert_eq!(kept["weights"], json!(announced));
+    let artifacts = kept["artifacts"].as_array().expect("artifacts").iter();
+    let names: Vec<&str> =
+        artifacts.map(|file| file["name"].as_str().expect("a name").trim_start_matches("model/")).collect();
+    assert!(model.keys().all(|name| names.contains(name)), "{names:?}");
+    let again = project.run_with_trainer(ANY).ok();
+    assert!(again.err.contains("not trained again"), "{}", again.err);
+    project.finch(&["verify", "--store", "store"]).ok();
+    let shard = dataset(&project, &first.out).join("model").join(SHARDS[1]);
+    fs::write(&shard, "the other wEights").expect("write");
+    let found = project.finch(&["verify", "--store", "store"]);
+    assert!(found.code == 1 && found.out.contains(SHARDS[1]), "{}{}", found.out, found.err);
+}
+
+#[test]
+fn what_is_no_whole_model_is_refused() {
+    let check = |spoil: fn(&mut BTreeMap<&'static str, String>), words: &[&str]| {
+        let mut model = sharded();
+        let announced = weights(&model).expect("weights");
+        spoil(&mut model);
+        whole(&model, announced).run_with_trainer(ANY).fails(3, words);
+    };
+    check(|model| drop(model.remove(SHARDS[1])), &["F0816", "has no `model-00002-of-00002.safetensors`"]);
+    check(|model| drop(model.remove(INDEX)), &["F0816", "has no `model.safetensors`"]);
+    check(|model| drop(model.insert(INDEX, "{}".to_owned())), &["F0816", INDEX, "weight_map"]);
+    check(
+        |model| drop(model.insert(INDEX, json!({ "weight_map": {} }).to_string())),
+        &["F0816", INDEX, "it names no tensor"],
+    );
+    check(
+        |model| drop(model.insert(SHARDS[0], "other weights".to_owned())),
+        &["F0816", "the trainer announced"],
+    );
+    check(|model| drop(model.insert("notes.txt.bak", String::new())), &["F0816", "`notes.txt.bak`"]);
+}
