@@ -21,7 +21,7 @@ use super::{Context, Outcome, Trained};
 use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::spec::Train;
-use crate::store::{Draft, TrainingRecord, write_synced};
+use crate::store::{BestEvaluation, Draft, TrainingRecord, write_synced};
 
 /// The trainer's output below its work folder; gone when the dataset is published.
 const OUT: &str = "out";
@@ -101,11 +101,15 @@ pub(super) fn run(config: &Train, context: &Context<'_>, draft: &mut Draft) -> R
         device: environment.device.clone(),
         device_name: environment.device_name.clone(),
         resumed_from: start.resumed_from,
+        memory: Some(finish.memory),
+        best: finish.best.map(|best| BestEvaluation { step: best.step, loss: best.loss }),
     };
     let mut toolchain = environment.versions;
     toolchain.insert("device".to_owned(), environment.device);
     toolchain.insert("device_name".to_owned(), environment.device_name);
     toolchain.insert("threads".to_owned(), environment.threads.to_string());
+    toolchain.insert("deterministic".to_owned(), environment.deterministic.to_string());
+    toolchain.extend(environment.driver.map(|driver| ("driver".to_owned(), driver)));
     // What the process saw depends on where it resumed, so it goes to the build's record; this does not.
     let counts = Counts {
         input: start.train.examples,

@@ -115,6 +115,23 @@ pub struct TrainingRecord {
     pub device_name: String,
     /// The step after which it was resumed, when it was.
     pub resumed_from: Option<u64>,
+    /// Peak resident memory of the trainer's last process, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// The evaluation with the lowest held-out loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestEvaluation>,
+}
+
+/// Where a training's held-out loss was lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BestEvaluation {
+    /// Optimizer steps that were done.
+    pub step: u64,
+    /// The loss, in nats a token.
+    pub loss: f64,
 }
 
 /// Whether a stage had to be computed.

@@ -36,7 +36,7 @@ use rayon::prelude::*;
 
 use checked::Checked;
 
-pub use build::{BuildRecord, Decision, ReadingRecord, StageRecord, TrainingRecord};
+pub use build::{BestEvaluation, BuildRecord, Decision, ReadingRecord, StageRecord, TrainingRecord};
 pub use dataset::{Dataset, Draft};
 use mirror::Mirror;
 pub(crate) use names::is_artifact;

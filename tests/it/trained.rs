@@ -145,3 +145,37 @@ fn what_is_no_whole_model_is_refused() {
     );
     check(|model| drop(model.insert("notes.txt.bak", String::new())), &["F0816", "`notes.txt.bak`"]);
 }
+
+#[test]
+fn what_the_weights_depend_on_is_recorded() {
+    let model = sharded();
+    let project = whole(&model, weights(&model).expect("weights"));
+    project.write("left/log.jsonl", "{}\n");
+    project.write("left/tensorboard/events.out.tfevents.1", "curves");
+    let output = project.run_with_trainer(ANY).ok();
+    assert!(output.err.contains("12.0k of 8.00M weights"), "{}", output.err);
+    assert!(output.err.contains("lowest after step 4, 1.2500"), "{}", output.err);
+    let toolchain = &manifest(&project, &output.out)["toolchain"];
+    for (key, value) in [
+        ("libtorch", "2.11.0"),
+        ("driver", "575.57.08"),
+        ("device", "cuda:0"),
+        ("device_name", "NVIDIA H200"),
+        ("threads", "2"),
+        ("deterministic", "true"),
+    ] {
+        assert_eq!(toolchain[key], json!(value), "{key}");
+    }
+    let builds = project.finch(&["builds", "--store", "store", "--json"]).ok().out;
+    let builds: Value = serde_json::from_str(&builds).expect("JSON");
+    let stages = builds[0]["stages"].as_array().expect("stages");
+    let training = &stages.iter().find(|stage| stage["kind"] == "train").expect("a training")["training"];
+    assert_eq!(training["best"], json!({ "step": 4, "loss": 1.25 }));
+    assert_eq!(training["memory"], json!(1u64 << 30));
+    // The folder that it worked in is cleared, but for what people read.
+    let work = fs::read_dir(project.path("store/training")).expect("trainings").next().expect("one");
+    let work = work.expect("entry").path();
+    assert!(work.join("log.jsonl").is_file() && work.join("config.json").is_file());
+    assert!(work.join("tensorboard/events.out.tfevents.1").is_file());
+    assert!(!work.join("out").exists());
+}
