@@ -16,6 +16,7 @@ SELECT
   t.task,
   {split} AS split,
   {label} AS label,
+  {outcome} AS outcome,
   {weight} AS weight,
   CAST(NULL AS VARCHAR) AS text
 FROM input.transitions t
@@ -26,6 +27,7 @@ SELECT
   CAST(NULL AS VARCHAR) AS task,
   CAST(NULL AS VARCHAR) AS split,
   CAST(NULL AS VARCHAR) AS label,
+  CAST(NULL AS VARCHAR) AS outcome,
   CAST(NULL AS DOUBLE) AS weight,
   x.text
 FROM parts p

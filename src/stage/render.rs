@@ -33,6 +33,7 @@ struct Step {
     task: String,
     split: Option<String>,
     label: Option<String>,
+    outcome: Option<String>,
     weight: Option<f64>,
     system: Option<String>,
     user: Option<String>,
@@ -65,6 +66,7 @@ pub(super) fn run(config: &Render, context: &Context<'_>, draft: &mut Draft) -> 
     let query = PARTS
         .replace("{split}", &or_null("split"))
         .replace("{label}", &or_null("label"))
+        .replace("{outcome}", &or_null("outcome"))
         .replace("{weight}", weight);
     let schema = Contract::of("examples").schema(&[]);
     let mut writer = draft.writer("examples", &schema)?;
@@ -124,7 +126,7 @@ fn add(batch: &RecordBatch, steps: &mut Vec<Step>) {
         let column = batch.column(column).as_string::<i32>();
         column.is_valid(row).then(|| column.value(row).to_owned())
     };
-    let weights = batch.column(5).as_primitive::<Float64Type>();
+    let weights = batch.column(6).as_primitive::<Float64Type>();
     for (row, part) in batch.column(1).as_primitive::<Int64Type>().values().iter().enumerate() {
         if *part == 0 {
             steps.push(Step {
@@ -132,6 +134,7 @@ fn add(batch: &RecordBatch, steps: &mut Vec<Step>) {
                 task: cell(2, row).unwrap_or_default(),
                 split: cell(3, row),
                 label: cell(4, row),
+                outcome: cell(5, row),
                 weight: weights.is_valid(row).then(|| weights.value(row)),
                 ..Step::default()
             });
@@ -142,7 +145,7 @@ fn add(batch: &RecordBatch, steps: &mut Vec<Step>) {
                 3 => &mut step.reasoning,
                 _ => &mut step.response,
             };
-            *text = cell(6, row);
+            *text = cell(7, row);
         }
     }
 }
@@ -203,6 +206,7 @@ fn render(
             Some("regressed") => Some(false),
             _ => None,
         },
+        outcome: step.outcome,
     }))
 }
 
@@ -220,9 +224,9 @@ mod tests {
         for table in ["transitions", "texts"] {
             session.bind_empty(Some("input"), table, Contract::of(table).schema(&[])).expect("bind");
         }
-        let plan = session
-            .explain(&PARTS.replace("{split}", "NULL").replace("{label}", "NULL").replace("{weight}", "1.0"))
-            .expect("plan");
+        let query = PARTS.replace("{weight}", "1.0");
+        let query = ["{split}", "{label}", "{outcome}"].iter().fold(query, |q, name| q.replace(name, "NULL"));
+        let plan = session.explain(&query).expect("plan");
         let lines: Vec<&str> = plan.lines().collect();
         let joins: Vec<usize> = (0..lines.len()).filter(|&line| lines[line].contains("JoinExec")).collect();
         assert!(joins.len() == 1 && lines[joins[0]].contains("HashJoinExec: mode=CollectLeft"), "{plan}");

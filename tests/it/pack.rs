@@ -76,6 +76,7 @@ struct Pack {
     ends: Vec<usize>,
     examples: Vec<String>,
     tasks: Vec<String>,
+    outcomes: Vec<String>,
     weights: Vec<f64>,
     trained: Vec<i32>,
 }
@@ -104,6 +105,7 @@ fn packs(project: &Project) -> Vec<Pack> {
                 ends: ints("cu_seqlens", row).into_iter().map(|end| end as usize).collect(),
                 examples: texts("example_ids", row),
                 tasks: texts("tasks", row),
+                outcomes: texts("outcomes", row),
                 weights: list("weights", row).as_primitive::<Float64Type>().values().to_vec(),
                 trained: ints("trained_tokens", row),
             }));
@@ -119,7 +121,7 @@ fn every_example_is_in_one_pack_of_its_split() {
     assert!(output.out.contains("capacity"), "{}", output.out);
     let packs = packs(&project);
     assert!(packs.len() > 3, "{}", packs.len());
-    let rows = project.rows("SELECT example_id, split, task, total_tokens FROM examples");
+    let rows = project.rows("SELECT example_id, split, task, total_tokens, outcome FROM examples");
     let mut seen = BTreeSet::new();
     for pack in &packs {
         assert!(pack.tokens <= 1000);
@@ -132,6 +134,7 @@ fn every_example_is_in_one_pack_of_its_split() {
             let row = rows.iter().find(|row| row["example_id"] == json!(example)).expect("an example");
             assert_eq!(row["split"], json!(pack.split));
             assert_eq!(row["task"], json!(pack.tasks[d]));
+            assert_eq!(row["outcome"], json!(pack.outcomes[d]));
             let range = pack.ends[d]..pack.ends[d + 1];
             assert_eq!(row["total_tokens"], json!(range.len()), "render and pack count alike");
             assert_eq!(pack.positions[range.clone()], (0..range.len() as i32).collect::<Vec<_>>());
@@ -217,6 +220,18 @@ fn without_a_split_all_examples_may_share_packs() {
     let packs = packs(&project);
     assert!(packs.iter().all(|pack| pack.split.is_none()));
     assert!(packs.iter().any(|pack| pack.tasks.iter().collect::<BTreeSet<_>>().len() > 1));
+}
+
+#[test]
+fn without_a_label_outcomes_are_empty() {
+    let label = "[stages.labelled]\nkind = \"label\"\ninput = \"logs\"\n";
+    assert!(RENDERED.contains(label));
+    let project = project(&packing().replace(label, "").replace("\"labelled\"", "\"logs\""));
+    project.run().ok();
+    assert_eq!(project.value("SELECT count(outcome) FROM examples"), json!(0));
+    let packs = packs(&project);
+    assert!(packs.iter().all(|pack| pack.outcomes.len() == pack.examples.len()));
+    assert!(packs.iter().flat_map(|pack| &pack.outcomes).all(String::is_empty));
 }
 
 #[test]

@@ -45,4 +45,6 @@ pub struct Example {
     pub weight: f64,
     /// For preference training: whether the step is one to learn from. Null when it is neither.
     pub desirable: Option<bool>,
+    /// The outcome of the step, where a stage labelled it.
+    pub outcome: Option<String>,
 }

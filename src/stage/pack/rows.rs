@@ -25,6 +25,7 @@ pub(super) struct Rows {
     cu_seqlens: ListBuilder<Int32Builder>,
     example_ids: ListBuilder<StringBuilder>,
     tasks: ListBuilder<StringBuilder>,
+    outcomes: ListBuilder<StringBuilder>,
     weights: ListBuilder<Float64Builder>,
     trained_tokens: ListBuilder<Int32Builder>,
 }
@@ -48,6 +49,7 @@ impl Rows {
             cu_seqlens: list(DataType::Int32),
             example_ids: list(DataType::Utf8),
             tasks: list(DataType::Utf8),
+            outcomes: list(DataType::Utf8),
             weights: list(DataType::Float64),
             trained_tokens: list(DataType::Int32),
         }
@@ -80,6 +82,7 @@ impl Rows {
             self.cu_seqlens.values().append_value(end);
             self.example_ids.values().append_value(entry.example_id.to_string());
             self.tasks.values().append_value(index.words.name(entry.task));
+            self.outcomes.values().append_value(index.words.name(entry.outcome));
             self.weights.values().append_value(entry.weight);
             self.trained_tokens.values().append_value(entry.trained as i32);
         }
@@ -91,6 +94,7 @@ impl Rows {
         self.cu_seqlens.append(true);
         self.example_ids.append(true);
         self.tasks.append(true);
+        self.outcomes.append(true);
         self.weights.append(true);
         self.trained_tokens.append(true);
         Ok(())
@@ -109,6 +113,7 @@ impl Rows {
             Arc::new(self.cu_seqlens.finish()),
             Arc::new(self.example_ids.finish()),
             Arc::new(self.tasks.finish()),
+            Arc::new(self.outcomes.finish()),
             Arc::new(self.weights.finish()),
             Arc::new(self.trained_tokens.finish()),
         ];

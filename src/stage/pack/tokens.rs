@@ -23,7 +23,7 @@ use crate::spec::Pack;
 pub(super) struct Index {
     /// The examples.
     pub(super) examples: Vec<Entry>,
-    /// The names of splits and tasks.
+    /// The names of splits, tasks and outcomes.
     pub(super) words: Words,
     file: File,
     path: PathBuf,
@@ -34,6 +34,7 @@ pub(super) struct Entry {
     pub(super) example_id: Digest,
     pub(super) split: Option<u32>,
     pub(super) task: u32,
+    pub(super) outcome: u32,
     pub(super) weight: f64,
     pub(super) tokens: u32,
     /// Targets among them.
@@ -87,6 +88,8 @@ struct Row {
     transition_id: String,
     split: Option<String>,
     task: String,
+    /// Empty where nothing labelled the step.
+    outcome: String,
     weight: f64,
     messages: Vec<Message>,
 }
@@ -106,7 +109,7 @@ pub(super) fn tokenize(
     let clone = index.file.try_clone().map_err(Error::io("open", &index.path))?;
     let mut out = BufWriter::with_capacity(1 << 20, clone);
     let mut offset = 0;
-    let query = "SELECT example_id, transition_id, split, task, weight, messages FROM input.examples \
+    let query = "SELECT example_id, transition_id, split, task, weight, messages, outcome FROM input.examples \
                  ORDER BY transition_id";
     context.session(query)?.each(query, &[], |batch| {
         let encoded: Vec<(Row, Result<Encoded, finch_core::Error>)> = rows(batch)
@@ -138,6 +141,7 @@ pub(super) fn tokenize(
                 example_id: row.example_id.parse()?,
                 split: row.split.as_deref().map(|split| index.words.number(split)),
                 task: index.words.number(&row.task),
+                outcome: index.words.number(&row.outcome),
                 weight: row.weight,
                 tokens: encoded.ids.len() as u32,
                 trained,
@@ -170,7 +174,7 @@ fn check(config: &Pack, context: &Context<'_>, row: &Row, tokens: usize, trained
 
 fn rows(batch: &RecordBatch) -> Vec<Row> {
     let text = |column: usize| batch.column(column).as_string::<i32>();
-    let (splits, weights) = (text(2), batch.column(4).as_primitive::<Float64Type>());
+    let (splits, outcomes, weights) = (text(2), text(6), batch.column(4).as_primitive::<Float64Type>());
     let messages = batch.column(5).as_list::<i32>();
     (0..batch.num_rows())
         .map(|row| Row {
@@ -178,6 +182,7 @@ fn rows(batch: &RecordBatch) -> Vec<Row> {
             transition_id: text(1).value(row).to_owned(),
             split: splits.is_valid(row).then(|| splits.value(row).to_owned()),
             task: text(3).value(row).to_owned(),
+            outcome: if outcomes.is_valid(row) { outcomes.value(row).to_owned() } else { String::new() },
             weight: weights.value(row),
             messages: of_list(messages.value(row).as_ref()),
         })
