@@ -312,8 +312,8 @@ fn of_losses(old: &Dataset, new: &Dataset) -> Result<Vec<LossDiff>> {
         if dataset.table("losses").is_none() {
             return Ok(BTreeMap::new());
         }
-        let losses = held_out(dataset)?.into_iter();
-        Ok(losses.map(|loss| ((loss.task.is_none(), loss.split, loss.task), loss.after)).collect())
+        let losses = held_out(dataset)?.tasks.into_iter();
+        Ok(losses.map(|loss| ((loss.name.is_none(), loss.split, loss.name), loss.after)).collect())
     };
     let (old, new) = (losses(old)?, losses(new)?);
     let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use finch_core::Digest;
 use finch_core::training::{
-    Best, Environment, Event, Finish, Flops, Kept, Start, Totals, digest_of_weights,
+    Best, Environment, Event, Finish, Flops, Kept, Skipped, Start, Totals, digest_of_weights,
 };
 use serde_json::{Value, json};
 
@@ -178,4 +178,49 @@ fn what_the_weights_depend_on_is_recorded() {
     assert!(work.join("log.jsonl").is_file() && work.join("config.json").is_file());
     assert!(work.join("tensorboard/events.out.tfevents.1").is_file());
     assert!(!work.join("out").exists());
+}
+
+#[test]
+fn a_step_that_was_left_out_is_said() {
+    let model = sharded();
+    let skipped = Skipped {
+        step: 3,
+        epoch: 0,
+        reason: "the loss is NaN".to_owned(),
+        batch: Digest::of_bytes(b"batch"),
+    };
+    let finish = finish(weights(&model).expect("weights"));
+    let events = [Event::Start(start()), Event::Skipped(skipped), Event::Finish(finish)];
+    let output = leaving(&model, &events).run_with_trainer(ANY).ok();
+    let line = "warn   model        step 3 is left out: the loss is NaN";
+    assert!(output.err.lines().any(|said| said == line), "{}", output.err);
+}
+
+#[test]
+fn held_out_losses_are_shown_by_task_and_by_outcome() {
+    let model = sharded();
+    let project = whole(&model, weights(&model).expect("weights"));
+    project.finch(&["run", "spec.toml", "--only", "packed"]).ok();
+    let losses = "SELECT l.step, e.example_id, CAST(10 AS BIGINT) AS tokens, \
+                  CASE WHEN e.outcome = 'improvement' THEN l.loss ELSE 2 * l.loss END AS loss \
+                  FROM examples e CROSS JOIN (VALUES (0, 2.0), (6, 1.5)) AS l(step, loss) \
+                  WHERE e.split = 'test' ORDER BY l.step, e.example_id";
+    let to = ["--format", "parquet", "--output", "left/losses.parquet"];
+    project.finch(&[&["query", "--store", "store"][..], &to, &[losses]].concat()).ok();
+    let outcomes =
+        project.rows("SELECT outcome, count(*) AS n FROM examples WHERE split = 'test' GROUP BY 1");
+    let output = project.run_with_trainer(ANY).ok();
+    let closing = output.out.split("held-out loss of model").nth(1).expect("closing words");
+    let words: Vec<Vec<&str>> = closing.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(words.contains(&vec!["split", "task", "examples", "before", "after", "change"]), "{closing}");
+    assert!(words.contains(&vec!["split", "outcome", "examples", "before", "after", "change"]), "{closing}");
+    assert!(!outcomes.is_empty());
+    for row in outcomes {
+        let (name, n) = (row["outcome"].as_str().expect("a name"), row["n"].to_string());
+        let expected = match name {
+            "improvement" => vec!["test", name, n.as_str(), "2.0000", "1.5000", "-0.5000"],
+            _ => vec!["test", name, n.as_str(), "4.0000", "3.0000", "-1.0000"],
+        };
+        assert!(words.contains(&expected), "{expected:?} is not in {closing}");
+    }
 }
