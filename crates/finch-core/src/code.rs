@@ -160,6 +160,10 @@ codes! {
     TrainerDied = 816,
     /// A signal asked for an end; what was finished is kept, and a training left a checkpoint.
     Stopped = 817,
+    /// A training needs more memory than there is, by its plan or when it asked for it.
+    Memory = 818,
+    /// A machine computes something else than the reference, by more than rounding explains.
+    WrongResult = 819,
 }
 
 impl Code {

@@ -39,7 +39,7 @@ impl Tally {
         self.made += 1;
         let fine = figure <= limit;
         self.failed += usize::from(!fine);
-        say(&format!("{}  {what:<64} {figure:.1e}  (at most {limit:.1e})\n", if fine { "ok  " } else { "FAIL" }));
+        say(&format!("{}  {what:<80} {figure:.1e}  (at most {limit:.1e})\n", if fine { "ok  " } else { "FAIL" }));
     }
 }
 
@@ -189,8 +189,9 @@ fn updates(tally: &mut Tally, device: Device) -> Result<()> {
         (Kind::BFloat16, StateBytes::Sixteen, 2e-3),
         (Kind::BFloat16, StateBytes::Twelve, 2e-3),
         (Kind::BFloat16, StateBytes::Ten, 2e-3),
-        // Chance adds up like a walk: about half a unit in the last place times the root of ten.
-        (Kind::BFloat16, StateBytes::Eight, 6e-3),
+        // Chance adds up like a walk: each of ten roundings is off by up to 2^-8, 0.4 of that on average, which makes
+        // 0.4 x 2^-8 x sqrt(10) = 5e-3 of a number, and more of one that is just above a power of two.
+        (Kind::BFloat16, StateBytes::Eight, 1e-2),
     ] {
         let spec = |name: &str, shape: &[i64]| TensorSpec { name: name.to_owned(), shape: shape.to_vec() };
         let parameters = Parameters::new(&[spec("matrix", &[300, 200]), spec("norm", &[100])], dtype, device);
@@ -202,12 +203,12 @@ fn updates(tally: &mut Tally, device: Device) -> Result<()> {
         let size = parameters.weights.size();
         let drawn = |scale: f64| Tensor::randn(size.as_slice(), (Kind::Float, Device::Cpu)) * scale;
         let wide = |x: &Tensor| x.to_device(Device::Cpu).to_kind(Kind::Double);
-        tch::no_grad(|| drop(parameters.weights.shallow_clone().copy_(&drawn(1.0))));
+        tch::no_grad(|| parameters.weights.shallow_clone().copy_(&drawn(1.0)));
         let mut right = wide(&parameters.weights);
         let (mut m, mut v) = (right.zeros_like(), right.zeros_like());
         let mut optimizer = AdamW::new(&parameters, &config);
         for step in 1..=10 {
-            tch::no_grad(|| drop(parameters.gradients.shallow_clone().copy_(&drawn(0.1))));
+            tch::no_grad(|| parameters.gradients.shallow_clone().copy_(&drawn(0.1)));
             let g = wide(&parameters.gradients);
             m = m * config.beta1 + &g * (1.0 - config.beta1);
             v = v * config.beta2 + &g * &g * (1.0 - config.beta2);

@@ -201,3 +201,40 @@ fn best(all: &[(u64, PathBuf)]) -> Result<u64> {
         hint: Some("name a step, with `--step`".to_owned()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parity::{ALL, Reference, logits};
+    use crate::weights::Trained;
+    use finch_core::training::DType;
+    use finch_train::architecture::Architecture;
+
+    #[test]
+    fn a_model_in_several_files_is_the_same_model() {
+        for (dtype, trained) in [(DType::F32, Trained::All), (DType::Bf16, Trained::Adapters(Default::default()))] {
+            let reference = Reference::new("qwen3");
+            let model = reference.model_of(dtype, &trained);
+            for (_, weight) in model.parameters.named(&model.parameters.weights) {
+                tch::no_grad(|| drop(weight.shallow_clone().g_add_scalar_(0.01)));
+            }
+            let folder = tempfile::tempdir().expect("temp dir");
+            let stored = model.stored().expect("weights");
+            write_weights(folder.path(), &stored, 50_000).expect("write");
+            let index = std::fs::read(folder.path().join(files::WEIGHTS_INDEX)).expect("index");
+            let index: serde_json::Value = serde_json::from_slice(&index).expect("json");
+            let names = index["weight_map"].as_object().expect("a map");
+            assert_eq!(names.len(), model.shape.tensors().len());
+            let shards = names.values().collect::<std::collections::HashSet<_>>().len();
+            assert!(shards > 1 && index["metadata"]["total_size"].as_u64() > Some(50_000), "{index}");
+            let shape = Architecture::read(&reference.folder.join("config.json")).expect("config");
+            let again = Weights::load(folder.path(), shape, dtype, tch::Device::Cpu, &Trained::Nothing, 0);
+            let again = Model::new(again.expect("weights")).expect("model");
+            let sequence = reference.sequence(&ALL);
+            let off = crate::reference::distance(&logits(&again, &sequence), &logits(&model, &sequence));
+            // Merged adapters are rounded to bf16 once.
+            let limit = if dtype == DType::F32 { 0.0 } else { 2e-2 };
+            assert!(off <= limit, "{off:e}");
+        }
+    }
+}

@@ -87,7 +87,7 @@ fn awaken(model: &Model) {
     tch::manual_seed(5);
     for (name, weight) in model.parameters.named(&model.parameters.weights).filter(|(name, _)| name.contains("lora_B")) {
         let drawn = Tensor::randn(weight.size().as_slice(), (Kind::Float, Device::Cpu)) * 0.1;
-        tch::no_grad(|| drop(weight.shallow_clone().copy_(&drawn)));
+        tch::no_grad(|| weight.shallow_clone().copy_(&drawn));
         assert!(name.ends_with(".weight"));
     }
 }

@@ -132,7 +132,7 @@ impl AdamW {
         store(&self.second, &second);
         match &self.rest {
             Rest::None => {}
-            Rest::Master(_) => drop(weights.shallow_clone().copy_(&target)),
+            Rest::Master(_) => weights.shallow_clone().copy_(&target),
             Rest::Low(low) => split::store(&target, &weights, &part(low)),
             Rest::Chance => split::store_by_chance(&target, &weights),
         }

@@ -24,7 +24,9 @@ pub(crate) fn publish(out: &Path, target: &Path, fill: impl FnOnce(&Path) -> Res
             fs::rename(target, &old).map_err(Error::io("replace", target))?;
         }
         fs::rename(&aside, target).map_err(Error::io("write", target))?;
-        finch_core::shard::sync_folder(target.parent().unwrap_or(target))?;
+        // The parent of a name alone is the folder that the program works in.
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+        finch_core::shard::sync_folder(parent.unwrap_or(Path::new(".")))?;
         // What cannot be removed takes space and does no harm.
         let _ = fs::remove_dir_all(&old);
         Ok(())

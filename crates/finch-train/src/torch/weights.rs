@@ -88,7 +88,7 @@ impl Weights {
         let weights = Self::room(model.shape.clone(), kind, device, &Trained::All, 0)?;
         weights.each(|spec, target| {
             let source = model.weight(&spec.name)?;
-            tch::no_grad(|| drop(target.shallow_clone().copy_(&source)));
+            tch::no_grad(|| target.shallow_clone().copy_(&source));
             Ok(())
         })?;
         Ok(weights)

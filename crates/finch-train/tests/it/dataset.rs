@@ -19,6 +19,8 @@ pub(crate) struct Doc {
     pub(crate) ids: Vec<i32>,
     pub(crate) trained: Vec<bool>,
     pub(crate) weight: f64,
+    /// Of the step that it is of; empty where nothing labelled it.
+    pub(crate) outcome: String,
 }
 
 /// A pack: its split and documents.
@@ -90,6 +92,7 @@ pub(crate) fn documents(count: usize, vocabulary: u64, seed: u64) -> Vec<Doc> {
                 ids,
                 trained: (0..length).map(|t| t > length / 3).collect(),
                 weight: 1.0,
+                outcome: String::new(),
             }
         })
         .collect()
@@ -152,6 +155,7 @@ pub(crate) fn write_with(folder: &Path, packs: &[PackOf], spoil: impl Fn(&str, &
         ("cu_seqlens", ints(&ends)),
         ("example_ids", texts(&rows(&packs, |doc| vec![doc.id.clone()]))),
         ("tasks", texts(&rows(&packs, |doc| vec![doc.task.clone()]))),
+        ("outcomes", texts(&rows(&packs, |doc| vec![doc.outcome.clone()]))),
         ("weights", list(&weights, DataType::Float64, Arc::new(Float64Array::from(weights.concat())))),
         (
             "trained_tokens",

@@ -5,6 +5,10 @@
 
 mod bad_input;
 mod dataset;
+#[cfg(feature = "torch")]
+mod forms;
+#[cfg(feature = "torch")]
+mod limits;
 mod plan;
 #[cfg(feature = "torch")]
 mod sums;

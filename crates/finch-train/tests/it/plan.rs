@@ -77,6 +77,7 @@ fn inspect_shows_exactly_what_is_trained() {
         ids: encoded.ids.iter().map(|&id| id as i32).collect(),
         trained: encoded.trained,
         weight: 1.0,
+        outcome: String::new(),
     };
     let bench = Bench::new(&[(None, vec![doc])], CONFIG);
     dataset::tokenizer(&bench.path("data"), &tokenizer.to_json().expect("json"));

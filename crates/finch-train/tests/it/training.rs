@@ -16,13 +16,13 @@ fn bench() -> Bench {
     Bench::new(&packed(documents(40, 160, 1), 3), CONFIG)
 }
 
-fn events(text: &str) -> Vec<Event> {
+pub(crate) fn events(text: &str) -> Vec<Event> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect()
 }
 
-fn weights(bench: &Bench, out: &str) -> Vec<u8> {
+pub(crate) fn weights(bench: &Bench, out: &str) -> Vec<u8> {
     std::fs::read(bench.path(out).join("model/model.safetensors")).expect("model")
 }
 
@@ -122,7 +122,7 @@ fn a_killed_training_goes_on_bit_for_bit_and_a_cold_start_does_not() {
 }
 
 /// Sets an optimizer's moments to zero in the newest checkpoint of a folder.
-fn forget_the_optimizer(out: &Path) {
+pub(crate) fn forget_the_optimizer(out: &Path) {
     let newest = std::fs::read_dir(out.join("checkpoints"))
         .expect("list")
         .map(|entry| entry.expect("entry").path())
