@@ -42,14 +42,15 @@ def busy() -> float:
     return (user + nice + system + sum(rest[:3])) / os.sysconf("SC_CLK_TCK")
 
 
-def timed(command: list, words: Path) -> Run:
-    """One process tree that must succeed, from its start to its end; what it says goes to a file."""
+def timed(command: list, words: Path, out: Path | None = None) -> Run:
+    """One process tree that must succeed, from its start to its end; what it says goes to a file, and its standard output
+    to another that stays, where one is named."""
     # A contestant does not pay for what the one before it left to be written.
     os.sync()
     peak, ended = [0, 0], threading.Event()
-    with open(words, "wb") as said:
+    with open(words, "wb") as said, open(out, "wb") if out else contextlib.nullcontext(said) as printed:
         worked, begun = busy(), time.monotonic()
-        process = subprocess.Popen(command, stdout=said, stderr=said)
+        process = subprocess.Popen(command, stdout=printed, stderr=said)
 
         def sample() -> None:
             while not ended.wait(0.02):
