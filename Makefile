@@ -10,7 +10,8 @@ ALL := --workspace --features finch-train/torch --locked
 # Programs beside tests: with the examples, so that dependencies have the features that the tests give them.
 BUILT := $(ALL) --bins --examples
 
-.PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs faults azurite fuzz bench
+.PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs faults azurite fuzz bench \
+  trainer-dist
 
 demo: libtorch
 	$(CARGO) build --release $(ALL)
@@ -80,6 +81,11 @@ bench: libtorch
 	  $(CARGO) install b3sum --locked --root build/b3sum --target-dir build/b3sum/target || true; fi
 	for bench in noop hash memory readers near relational; do echo; echo "== $$bench"; python3 benches/$$bench.py \
 	  --finch $(TARGET)/release/finch --generate $(TARGET)/release/examples/generate || exit 1; done
+
+# The trainer for machines without Rust, as an archive in build/ that names no path of this machine. A build of its own
+# (build/dist-target, some minutes), so that the others stay as they are.
+trainer-dist: libtorch
+	CARGO='$(CARGO)' python3 scripts/trainer-dist.py
 
 deny:
 	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny check bans licenses sources; \
