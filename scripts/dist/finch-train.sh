@@ -52,10 +52,10 @@ if [ "${1:-}" = --torch ]; then
   named=$2
   shift 2
 fi
-# Only these two need libtorch, and not for their help.
+# Only these need libtorch, and not for their help.
 needed=no
 case ${1:-} in
-  run | eval) needed=yes ;;
+  run | eval | export | check | bench) needed=yes ;;
 esac
 for argument in "$@"; do
   case $argument in

@@ -98,6 +98,17 @@ fn command(device: Device) -> Result<Command> {
         loads(start().arg("--version"), &found)?;
     }
     let mut command = start();
+    if wants_cuda {
+        // Both are read when CUDA starts. Segments that grow waste less of the card; and cuBLAS gives the same result every
+        // time with a workspace of a fixed size alone (NVIDIA's documentation, "Results reproducibility").
+        for (name, value) in
+            [("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"), ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")]
+        {
+            if std::env::var_os(name).is_none() {
+                command.env(name, value);
+            }
+        }
+    }
     command.args(std::env::args_os().skip(1));
     Ok(command)
 }
