@@ -9,7 +9,7 @@ use finch_core::training::{Activations, Config, DType, Kept, StateBytes, Totals}
 
 use crate::architecture::{Architecture, Mixer};
 use crate::error::Error;
-use crate::packs::Pack;
+use crate::packs::Packs;
 
 /// Rows of logits that are computed together.
 pub const HEAD_ROWS: i64 = 1024;
@@ -70,6 +70,9 @@ pub struct Budget {
     /// What each layer keeps.
     #[serde(skip)]
     pub levels: Vec<Level>,
+    /// Whether weights, gradients and state could take less than they do.
+    #[serde(skip)]
+    pub narrower: bool,
 }
 
 /// A plan with what there is to do.
@@ -87,9 +90,11 @@ pub struct Plan {
 }
 
 impl Flight {
-    /// The largest pass over packs, `micro` at a time.
-    pub fn of<'a>(packs: impl IntoIterator<Item = &'a Pack>, micro: u64) -> Self {
-        packs.into_iter().fold(Self::default(), |most, pack| Self {
+    /// The largest pass of a training over packs: `micro_packs` of them, but no more than a step has.
+    pub fn of(config: &Config, packs: &Packs) -> Self {
+        let step = config.batch_packs.or(config.batch_examples).unwrap_or(u64::MAX);
+        let micro = config.micro_packs.min(step).min(packs.train().len() as u64).max(1);
+        packs.all().iter().fold(Self::default(), |most, pack| Self {
             tokens: most.tokens.max((pack.tokens() as u64).saturating_mul(micro)),
             rows: most.rows.max((pack.trained() as u64).saturating_mul(micro)),
         })
@@ -99,30 +104,39 @@ impl Flight {
 impl Budget {
     /// The budget of a training. `memory` is what there is: `config.memory` comes before it. `card` says whether
     /// libraries' own memory is of the same kind.
-    pub fn new(config: &Config, shape: &Architecture, flight: Flight, memory: Option<u64>, card: bool) -> Self {
+    pub fn new(
+        config: &Config,
+        shape: &Architecture,
+        flight: Flight,
+        memory: Option<u64>,
+        card: bool,
+    ) -> Self {
         let memory = config.memory.or(memory);
         let needs = Needs::new(config, shape, flight, card);
         let levels = needs.levels(config.activations, memory);
         let count = |level: Level| levels.iter().filter(|known| **known == level).count() as u64;
-        let total = needs.total(&levels);
+        // Nothing real is beyond 64 bits, and what is fits nowhere.
+        let bytes = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
+        let total = bytes(needs.total(&levels));
         Self {
             parameters: shape.parameters(),
-            trainable: needs.trainable,
-            weight_bytes: needs.weights,
-            gradient_bytes: needs.gradients,
-            optimizer_bytes: needs.state,
+            trainable: bytes(needs.trainable),
+            weight_bytes: bytes(needs.weights),
+            gradient_bytes: bytes(needs.gradients),
+            optimizer_bytes: bytes(needs.state),
             tokens_in_flight: flight.tokens,
             kept: Kept {
                 everything: count(Level::Everything),
                 lean: count(Level::Lean),
                 inputs: count(Level::Inputs),
             },
-            activation_bytes: needs.activations(&levels),
-            logit_bytes: needs.head,
+            activation_bytes: bytes(needs.activations(&levels)),
+            logit_bytes: bytes(needs.head),
             total_bytes: total,
             memory_bytes: memory,
             fits: memory.map(|memory| total <= memory),
             levels,
+            narrower: config.adapters().is_none(),
         }
     }
 }
@@ -144,90 +158,95 @@ impl Budget {
 
     /// The error of a training that has too little memory; `said` is what was said about it.
     pub fn refused(&self, said: &str) -> Error {
-        Error::Memory {
-            reason: format!("{said}; the training needs {}", self.words()),
-            hint: self.advice(),
-        }
+        Error::Memory { reason: format!("{said}; the training needs {}", self.words()), hint: self.advice() }
     }
 
     /// What to change for less memory: what helps the most first.
     pub fn advice(&self) -> String {
         let state = self.weight_bytes + self.gradient_bytes + self.optimizer_bytes;
-        let lean = "set `dtype = \"bf16\"` with `state_bytes` of 12, 10 or 8, or train adapters (`method = \"lora\"`)";
-        let short = "lower `micro_packs`, or `sequence_tokens` of the pack stage";
-        let again = match self.kept.inputs < self.levels.len() as u64 {
-            true => ", or set `activations = \"inputs\"`, or `memory` so that it is chosen",
-            false => "",
-        };
-        match state > self.activation_bytes {
-            true => format!("{lean}; or {short}{again}"),
-            false => format!("{short}{again}; or {lean}"),
+        let mut ways = Vec::new();
+        if self.narrower {
+            let half = state > self.parameters.saturating_mul(8);
+            let narrow = "set `dtype = \"bf16\"` with a lower `state_bytes` (12, 10 or 8)";
+            let adapters = "train adapters (`method = \"lora\"`)";
+            ways.push(if half { format!("{narrow}, or {adapters}") } else { adapters.to_owned() });
         }
+        let mut short = "lower `micro_packs`, or `sequence_tokens` of the pack stage".to_owned();
+        if self.kept.inputs < self.levels.len() as u64 {
+            short += ", or set `activations = \"inputs\"`";
+        }
+        ways.push(short);
+        if state < self.activation_bytes {
+            ways.reverse();
+        }
+        ways.join("; or ")
     }
 }
 
 /// Bytes of the parts of a training.
 struct Needs {
     layers: usize,
-    trainable: u64,
-    weights: u64,
-    gradients: u64,
-    state: u64,
+    trainable: u128,
+    weights: u128,
+    gradients: u128,
+    state: u128,
     /// Held from the start to the end besides: the sequence with its angles, and what libraries hold.
-    always: u64,
+    always: u128,
     /// The residual stream, once.
-    stream: u64,
+    stream: u128,
     inner: Inner,
     /// The same of the last layer, behind whose attention untrained rows are left out.
     last: Inner,
-    head: u64,
+    head: u128,
     /// States before the head, their gradient, and the last layer's output.
-    states: u64,
-    update: u64,
+    states: u128,
+    update: u128,
 }
 
 /// Bytes of a layer's parts.
 #[derive(Clone, Copy)]
 struct Inner {
     /// What [`Level::Lean`] keeps besides the input.
-    lean: u64,
+    lean: u128,
     /// What [`Level::Everything`] keeps besides that.
-    rest: u64,
+    rest: u128,
     /// What the way forward holds beside the kept, at most.
-    forward: [u64; 3],
+    forward: [u128; 3],
     /// What the way back holds beside what was kept and is kept again.
-    backward: u64,
+    backward: u128,
 }
 
 impl Needs {
     fn new(config: &Config, shape: &Architecture, flight: Flight, card: bool) -> Self {
-        let width: u64 = match config.dtype {
+        let width: u128 = match config.dtype {
             DType::F32 => 4,
             DType::Bf16 => 2,
         };
-        let parameters = shape.parameters();
-        let size = |n: i64| n as u64;
+        let parameters = u128::from(shape.parameters());
+        let size = |n: i64| n as u128;
         let adapters = config.adapters().map(|lora| {
             let widths = lora.targets.iter().map(|target| shape.projection(*target));
             let widths: i64 = widths.map(|(outputs, inputs)| outputs + inputs).sum();
-            size(widths) * u64::from(lora.rank) * shape.layers() as u64
+            size(widths) * u128::from(lora.rank) * shape.layers() as u128
         });
         let trainable = adapters.unwrap_or(parameters);
         let state = match (config.dtype, config.state_bytes) {
             (DType::F32, _) => 8,
-            (DType::Bf16, bytes) => u64::from(u8::from(bytes)) - 4,
+            (DType::Bf16, bytes) => u128::from(u8::from(bytes)) - 4,
         };
-        let tokens = flight.tokens;
-        let inner = |rows: u64| inner(shape, width, tokens, rows, card);
+        let (tokens, trained_rows) = (u128::from(flight.tokens), u128::from(flight.rows));
+        let inner = |rows: u128| inner(shape, width, tokens, rows, card);
         let (hidden, vocabulary) = (size(shape.hidden_size), size(shape.vocab_size));
-        let slice = vocabulary * size(HEAD_ROWS).min(flight.rows.max(1));
+        let slice = vocabulary * size(HEAD_ROWS).min(trained_rows.max(1));
         // Logits, their f32 form where they are not f32, and the logarithms; later the gradient in the weights' type.
         let logits = slice * if width == 4 { 8 } else { 10 };
         // The head's gradient as the sum over slices in f32, and as one slice's product or, at the end, in the weights'
         // type. Products of f32 are added where they belong.
         let trained_head = adapters.is_none() && width != 4;
-        let head = logits + if trained_head { vocabulary * hidden * (4 + width) } else { 0 };
-        let part = trainable.min(UPDATE_ELEMENTS);
+        // On the CPU, products of bf16 matrices are formed in f32.
+        let product = if card { width } else { width + 4 };
+        let head = logits + if trained_head { vocabulary * hidden * (4 + product) } else { 0 };
+        let part = trainable.min(u128::from(UPDATE_ELEMENTS));
         let update = match (config.dtype, config.state_bytes) {
             (DType::F32, _) => 0,
             // The gradient; the weights where they are joined or widened; moments where they are narrow; and three
@@ -237,19 +256,19 @@ impl Needs {
             (_, StateBytes::Ten | StateBytes::Eight) => (4 + 4 + 8 + 8) * part,
         };
         // Ids, places and distinct ids in 64 bits, cosines and sines for half a head; rows, targets and weights.
-        let sequence = tokens * (24 + 2 * size(shape.head_dim / 2) * width) + flight.rows * 20;
+        let sequence = tokens * (24 + 2 * size(shape.head_dim / 2) * width) + trained_rows * 20;
         Self {
             layers: shape.layers(),
             trainable,
             weights: (parameters + adapters.unwrap_or(0)) * width,
             gradients: trainable * width,
             state: trainable * state,
-            always: sequence + if card { LIBRARIES } else { 0 },
+            always: sequence + if card { u128::from(LIBRARIES) } else { 0 },
             stream: tokens * hidden * width,
             inner: inner(tokens),
-            last: inner(flight.rows),
+            last: inner(trained_rows),
             head,
-            states: flight.rows * hidden * width * 3,
+            states: trained_rows * hidden * width * 3,
             update,
         }
     }
@@ -258,7 +277,7 @@ impl Needs {
         if layer + 1 == self.layers { &self.last } else { &self.inner }
     }
 
-    fn kept(&self, layer: usize, level: Level) -> u64 {
+    fn kept(&self, layer: usize, level: Level) -> u128 {
         let inner = self.inner(layer);
         self.stream
             + match level {
@@ -269,7 +288,7 @@ impl Needs {
     }
 
     /// The most that activations take at any moment, the head's part included.
-    fn activations(&self, levels: &[Level]) -> u64 {
+    fn activations(&self, levels: &[Level]) -> u128 {
         let (mut most, mut kept) = (0, 0);
         for (layer, level) in levels.iter().enumerate() {
             let inner = self.inner(layer);
@@ -293,7 +312,7 @@ impl Needs {
         most
     }
 
-    fn total(&self, levels: &[Level]) -> u64 {
+    fn total(&self, levels: &[Level]) -> u128 {
         let fixed = self.weights + self.gradients + self.state + self.always;
         // An update comes when the activations are gone.
         fixed + self.activations(levels).max(self.update)
@@ -314,7 +333,7 @@ impl Needs {
         for level in [Level::Lean, Level::Everything] {
             for layer in (0..self.layers).rev() {
                 let before = std::mem::replace(&mut levels[layer], level);
-                if self.total(&levels) > memory {
+                if self.total(&levels) > u128::from(memory) {
                     levels[layer] = before;
                     break;
                 }
@@ -325,8 +344,8 @@ impl Needs {
 }
 
 /// A layer's parts for so many tokens, of which `rows` go on behind attention.
-fn inner(shape: &Architecture, width: u64, tokens: u64, rows: u64, card: bool) -> Inner {
-    let size = |n: i64| n as u64;
+fn inner(shape: &Architecture, width: u128, tokens: u128, rows: u128, card: bool) -> Inner {
+    let size = |n: i64| n as u128;
     let (hidden, inner) = (size(shape.hidden_size), size(shape.intermediate_size));
     let (queries, keys) = (size(shape.query_width()), size(shape.key_width()));
     let heads = size(shape.num_attention_heads);
@@ -349,7 +368,9 @@ fn inner(shape: &Architecture, width: u64, tokens: u64, rows: u64, card: bool) -
     // gradients of what it read, before and after the rotation, and of the stream.
     let mlp = rows * (3 * inner + hidden) * width;
     let norm = if card { 0 } else { 3 * tokens * queries.max(hidden) * 4 };
-    let mixing = tokens * (3 * queries + 3 * keys + 2 * hidden) * width + norm;
+    // FlashAttention's backward pass repeats keys and values, and adds up the gradient of queries in f32.
+    let flash = if card { tokens * queries * (2 * width + 4) } else { 0 };
+    let mixing = tokens * (3 * queries + 3 * keys + 2 * hidden) * width + norm + flash;
     Inner { lean, rest, forward, backward: mlp.max(mixing) }
 }
 

@@ -176,7 +176,9 @@ impl Error {
     /// Whether libtorch asked for memory and got none.
     pub fn is_out_of_memory(&self) -> bool {
         let Self::Torch(text) = self else { return false };
-        ["out of memory", "can't allocate memory", "not enough memory"].iter().any(|words| text.contains(words))
+        ["out of memory", "can't allocate memory", "not enough memory"]
+            .iter()
+            .any(|words| text.contains(words))
     }
 
     /// The exit code: 1 the data is wrong, 2 usage or config, 3 environment, 129, 130 and 143 after a signal.

@@ -42,7 +42,10 @@ impl Flops {
 
     /// Operations of documents of these lengths, forward and backward.
     pub fn of(&self, lengths: impl IntoIterator<Item = usize>) -> f64 {
-        lengths.into_iter().map(|length| (self.per_token + self.per_pair * length as f64) * length as f64).sum()
+        lengths
+            .into_iter()
+            .map(|length| (self.per_token + self.per_pair * length as f64) * length as f64)
+            .sum()
     }
 }
 
@@ -51,7 +54,9 @@ pub fn convention(card: Option<&str>) -> training::Flops {
     // An H200's 8192^3 product of bf16 matrices with random numbers took as long as 788 TFLOP/s need, and 769 to 798 in
     // other runs; NVIDIA's datasheet has 989 for it and for the H100.
     let peak = match card {
-        Some(name) if name.contains("H200") => Some((790.0, "a product of 8192 x 8192 bf16 matrices, measured on an H200")),
+        Some(name) if name.contains("H200") => {
+            Some((790.0, "a product of 8192 x 8192 bf16 matrices, measured on an H200"))
+        }
         Some(name) if name.contains("H100") => Some((989.0, "dense bf16, NVIDIA's datasheet")),
         _ => None,
     };

@@ -104,7 +104,9 @@ fn command(device: Device) -> Result<Command> {
         for (name, value) in
             [("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"), ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")]
         {
-            if std::env::var_os(name).is_none() {
+            // `PYTORCH_ALLOC_CONF` is the newer name, over which the older one would win.
+            let newer = name.replace("CUDA_ALLOC", "ALLOC");
+            if std::env::var_os(name).is_none() && std::env::var_os(newer).is_none() {
                 command.env(name, value);
             }
         }

@@ -262,6 +262,12 @@ impl Config {
             self.beta2
         );
         check("beta2", !coarse, reason);
+        let coarse = self.state_bytes != StateBytes::Sixteen && self.beta1 > 0.99;
+        let reason = format!(
+            "must be at most 0.99 with `state_bytes` below 16, not {}: a bf16 moment would stop moving",
+            self.beta1
+        );
+        check("beta1", !coarse, reason);
         check(
             "memory",
             self.memory.is_none_or(|bytes| bytes >= 1 << 20),
@@ -329,7 +335,8 @@ mod tests {
     #[test]
     fn every_bad_value_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 27] = [
+        let cases: [(&str, Spoil); 28] = [
+            ("beta1", |c| (c.dtype, c.state_bytes, c.beta1) = (DType::Bf16, StateBytes::Twelve, 0.999)),
             ("decay", |c| c.schedule.decay = Some(0.1)),
             ("decay", |c| c.schedule = Schedule { kind: ScheduleKind::Wsd, warmup: 0.9, decay: Some(0.2) }),
             ("decay", |c| c.schedule = Schedule { kind: ScheduleKind::Wsd, warmup: 0.0, decay: Some(0.0) }),

@@ -258,8 +258,11 @@ mod tests {
         for (key, value) in [
             ("rope_scaling", json!({"factor": 8.0, "rope_type": "llama3"})),
             ("rope_scaling", json!({"factor": 8.0, "rope_type": "linear"})),
-            ("rope_scaling", json!({"factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0,
-                                    "original_max_position_embeddings": 8192, "rope_type": "llama3"})),
+            (
+                "rope_scaling",
+                json!({"factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0,
+                                    "original_max_position_embeddings": 8192, "rope_type": "llama3"}),
+            ),
             ("pretraining_tp", json!(2)),
         ] {
             let mut config = llama();

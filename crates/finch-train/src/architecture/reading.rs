@@ -19,6 +19,8 @@ struct Family {
     attention: fn(bias: bool) -> Attention,
     /// Whether the config says of biases, and `attention_bias` may be true.
     says_bias: bool,
+    /// The width of heads where the config does not say it and it is not the hidden width shared among them.
+    head_dim: Option<i64>,
 }
 
 const FAMILIES: [Family; 3] = [
@@ -27,18 +29,21 @@ const FAMILIES: [Family; 3] = [
         class: "Qwen3ForCausalLM",
         attention: |bias| Attention { head_norms: true, input_bias: bias, output_bias: bias },
         says_bias: true,
+        head_dim: Some(128),
     },
     Family {
         model_type: "qwen2",
         class: "Qwen2ForCausalLM",
         attention: |_| Attention { head_norms: false, input_bias: true, output_bias: false },
         says_bias: false,
+        head_dim: None,
     },
     Family {
         model_type: "llama",
         class: "LlamaForCausalLM",
         attention: |bias| Attention { head_norms: false, input_bias: bias, output_bias: bias },
         says_bias: true,
+        head_dim: None,
     },
 ];
 
@@ -77,10 +82,14 @@ pub(super) fn read(config: Value) -> Result<Architecture, String> {
         num_attention_heads: heads,
         num_key_value_heads: integer("num_key_value_heads")?,
         head_dim: match config.get("head_dim") {
-            None | Some(Value::Null) if hidden % heads == 0 => hidden / heads,
-            None | Some(Value::Null) => {
-                return Err(format!("`hidden_size` {hidden} is no multiple of {heads} heads, and `head_dim` is missing"));
-            }
+            None | Some(Value::Null) => match family.head_dim {
+                Some(width) => width,
+                None if hidden % heads == 0 => hidden / heads,
+                None => {
+                    let reason = format!("`hidden_size` {hidden} is no multiple of {heads} heads");
+                    return Err(format!("{reason}, and `head_dim` is missing"));
+                }
+            },
             Some(_) => integer("head_dim")?,
         },
         mixers: mixers(&config, layers, Mixer::Attention(attention))?,

@@ -52,7 +52,10 @@ pub(super) fn read(config: &Value) -> Result<Rope, String> {
         Some(other) => Err(format!("`{key}` is {other}, not an object")),
     };
     let parameters = object("rope_parameters")?;
-    let theta = parameters.as_ref().and_then(|(_, fields)| fields.get("rope_theta")).or_else(|| config.get("rope_theta"));
+    let theta = parameters
+        .as_ref()
+        .and_then(|(_, fields)| fields.get("rope_theta"))
+        .or_else(|| config.get("rope_theta"));
     let theta = number("rope_theta", theta)?;
     let mut scaling = None;
     for (key, fields) in [parameters, object("rope_scaling")?].into_iter().flatten() {

@@ -42,7 +42,9 @@ impl Architecture {
         let mut tensors = vec![spec(EMBEDDING, &[self.vocab_size, hidden])];
         for (layer, mixer) in self.mixers.iter().enumerate() {
             let parts = self.mixer(*mixer).into_iter().chain(self.mlp());
-            tensors.extend(parts.map(|part| TensorSpec { name: format!("model.layers.{layer}.{}", part.name), ..part }));
+            tensors.extend(
+                parts.map(|part| TensorSpec { name: format!("model.layers.{layer}.{}", part.name), ..part }),
+            );
         }
         tensors.push(spec(FINAL_NORM, &[hidden]));
         if !self.tie_word_embeddings {
@@ -58,7 +60,12 @@ impl Architecture {
         match mixer {
             Mixer::Attention(attention) => {
                 for (part, outputs) in [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)] {
-                    parts.extend(projection(&format!("self_attn.{part}"), outputs, hidden, attention.input_bias));
+                    parts.extend(projection(
+                        &format!("self_attn.{part}"),
+                        outputs,
+                        hidden,
+                        attention.input_bias,
+                    ));
                 }
                 if attention.head_norms {
                     parts.push(spec("self_attn.q_norm.weight", &[self.head_dim]));
@@ -74,7 +81,9 @@ impl Architecture {
     fn mlp(&self) -> Vec<TensorSpec> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let mut parts = vec![spec("post_attention_layernorm.weight", &[hidden])];
-        for (part, outputs, inputs) in [("gate_proj", inner, hidden), ("up_proj", inner, hidden), ("down_proj", hidden, inner)] {
+        for (part, outputs, inputs) in
+            [("gate_proj", inner, hidden), ("up_proj", inner, hidden), ("down_proj", hidden, inner)]
+        {
             parts.extend(projection(&format!("mlp.{part}"), outputs, inputs, self.mlp_bias));
         }
         parts

@@ -214,7 +214,11 @@ fn state_bytes(text: &str) -> Result<StateBytes, String> {
 
 fn fraction(text: &str) -> Result<f64, String> {
     let fraction: f64 = text.parse().map_err(|_| "is no number".to_owned())?;
-    if fraction > 0.0 && fraction <= 1.0 { Ok(fraction) } else { Err("must be above 0 and at most 1".to_owned()) }
+    if fraction > 0.0 && fraction <= 1.0 {
+        Ok(fraction)
+    } else {
+        Err("must be above 0 and at most 1".to_owned())
+    }
 }
 
 /// A size in bytes: a number, or one with KiB, MiB, GiB or TiB.
@@ -223,8 +227,13 @@ fn bytes(text: &str) -> Result<u64, String> {
     let unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim(), *shift)));
     let (number, shift) = unit.unwrap_or((text, 0));
     let number: f64 = number.parse().map_err(|_| "is no size, such as 139GiB".to_owned())?;
-    let bytes = number * f64::from(1u32 << (shift % 30)) * if shift >= 30 { f64::from(1u32 << 30) } else { 1.0 };
-    if bytes.is_finite() && (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err("is out of range".to_owned()) }
+    let bytes =
+        number * f64::from(1u32 << (shift % 30)) * if shift >= 30 { f64::from(1u32 << 30) } else { 1.0 };
+    if bytes.is_finite() && (1.0..1e18).contains(&bytes) {
+        Ok(bytes as u64)
+    } else {
+        Err("is out of range".to_owned())
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -1,5 +1,7 @@
 //! `plan`: what a training needs and does, in words or as JSON.
 
+use finch_core::training::Device;
+
 use super::{Plan, print};
 use crate::architecture::Architecture;
 use crate::batch::Batches;
@@ -18,9 +20,10 @@ pub(super) fn plan(command: &Plan) -> Result<()> {
     let train = Packs::totals(packs.all().iter().filter(|pack| pack.is_train()));
     let chosen = held_out::choose(packs.all(), held_out::NOT_TRAINED, config.eval_tokens, config.seed);
     let held_out = held_out::totals(packs.all(), &chosen);
-    let flight = Flight::of(packs.all(), config.micro_packs);
-    // A card is where `bf16` is fast; on the CPU libraries hold little of their own.
-    let card = config.device == finch_core::training::Device::Cuda || command.memory.is_some();
+    let flight = Flight::of(&config, &packs);
+    // Whoever says how much memory there is means a card's, unless the config says that there is none.
+    let said = command.memory.or(config.memory).is_some();
+    let card = config.device == Device::Cuda || (config.device == Device::Auto && said);
     let budget = Budget::new(&config, &shape, flight, command.memory, card);
     let planned = Planned { budget, steps, train, held_out };
     if command.json {

@@ -73,7 +73,10 @@ impl<'a> Rows<'a> {
             cu_seqlens: list("cu_seqlens", DataType::Int32)?,
             example_ids: list("example_ids", DataType::Utf8)?,
             tasks: list("tasks", DataType::Utf8)?,
-            outcomes: batch.column_by_name("outcomes").map(|_| list("outcomes", DataType::Utf8)).transpose()?,
+            outcomes: batch
+                .column_by_name("outcomes")
+                .map(|_| list("outcomes", DataType::Utf8))
+                .transpose()?,
             weights: list("weights", DataType::Float64)?,
             trained_tokens: list("trained_tokens", DataType::Int32)?,
         })

@@ -54,8 +54,9 @@ impl Path {
             Self::Flash => flash(q, k, v, segments),
             Self::Fused => Ok(fused(q, k, v, segments)),
             Self::Plain => {
-                let outs: Vec<Tensor> =
-                    documents(segments).map(|at| plain(&part(q, &at), &part(k, &at), &part(v, &at))).collect();
+                let outs: Vec<Tensor> = documents(segments)
+                    .map(|at| plain(&part(q, &at), &part(k, &at), &part(v, &at)))
+                    .collect();
                 Ok(Mixed { out: Tensor::cat(&outs, 0), sums: vec![], state: vec![] })
             }
         }
@@ -122,7 +123,12 @@ fn flash(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments) -> Result<Mixe
     }
 }
 
-fn flash_backward([q, k, v]: [&Tensor; 3], mixed: &Mixed, dout: &Tensor, segments: &Segments) -> Result<[Tensor; 3]> {
+fn flash_backward(
+    [q, k, v]: [&Tensor; 3],
+    mixed: &Mixed,
+    dout: &Tensor,
+    segments: &Segments,
+) -> Result<[Tensor; 3]> {
     let ([sums], [generator, unused]) = (mixed.sums.as_slice(), mixed.state.as_slice()) else {
         return Err(Error::Torch("FlashAttention's state is of another way to compute attention".to_owned()));
     };
@@ -224,8 +230,13 @@ fn joined(mut parts: Vec<Tensor>) -> Tensor {
 /// A document's attention by `scaled_dot_product_attention`.
 pub(crate) fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     let batched = |x: &Tensor| x.transpose(0, 1).unsqueeze(0);
-    let grouped = q.size()[1] != k.size()[1];
-    let (q, k, v) = (batched(q), batched(k), batched(v));
+    let groups = q.size()[1] / k.size()[1];
+    // On a card the kernel that makes no matrix of all pairs wants as many key heads as query heads.
+    let repeated = groups > 1 && q.device().is_cuda();
+    let heads =
+        |x: &Tensor| if repeated { x.repeat_interleave_self_int(groups, 1, None) } else { x.shallow_clone() };
+    let grouped = groups > 1 && !repeated;
+    let (q, k, v) = (batched(q), batched(&heads(k)), batched(&heads(v)));
     Tensor::scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, true, None, grouped)
         .squeeze_dim(0)
         .transpose(0, 1)

@@ -83,14 +83,16 @@ pub(crate) fn run(command: &cli::Bench) -> Result<()> {
     let (tokens, document) = (command.tokens as usize, command.document as usize);
     let sequence = synthetic::sequence(shape.vocab_size, tokens, document, command.trained, command.seed);
     let flight = Flight { tokens: tokens as u64, rows: sequence.rows.len() as u64 };
-    let free = device::free_memory(machine.device);
+    let free = device::plannable_memory(machine.device);
     let budget = Budget::new(&config, &shape, flight, free, machine.device.is_cuda());
     let operations = Flops::new(&shape, &config).of(sequence.lengths.iter().map(|length| *length as usize));
     let before = device::anonymous_memory();
     let outcome = super::guarded(|| {
-        let model = Model::new(Weights::begin(&config, shape.clone(), machine.device)?)?;
+        let model = Model::new(Weights::made_up(&config, shape.clone(), machine.device)?)?;
         let mut optimizer = AdamW::new(&model.parameters, &config);
-        (0..command.steps).map(|_| timed(&model, &mut optimizer, &budget, &sequence, &config)).collect::<Result<Vec<_>>>()
+        (0..command.steps)
+            .map(|_| timed(&model, &mut optimizer, &budget, &sequence, &config))
+            .collect::<Result<Vec<_>>>()
     });
     let steps = outcome.map_err(|error| match error.is_out_of_memory() {
         true => budget.refused(&error.to_string()),

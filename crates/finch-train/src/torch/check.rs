@@ -26,6 +26,8 @@ use finch_train::synthetic;
 const F32: f64 = 2e-5;
 /// How much further from the truth than automatic differentiation in bf16 our bf16 may be.
 const BF16: f64 = 1.5;
+/// Further than this nothing in bf16 is right; automatic differentiation was within 4e-2 on a processor.
+const MOST: f64 = 0.1;
 
 /// Comparisons that were made, and how many were beyond their limit.
 #[derive(Default)]
@@ -39,7 +41,10 @@ impl Tally {
         self.made += 1;
         let fine = figure <= limit;
         self.failed += usize::from(!fine);
-        say(&format!("{}  {what:<80} {figure:.1e}  (at most {limit:.1e})\n", if fine { "ok  " } else { "FAIL" }));
+        say(&format!(
+            "{}  {what:<80} {figure:.1e}  (at most {limit:.1e})\n",
+            if fine { "ok  " } else { "FAIL" }
+        ));
     }
 }
 
@@ -80,11 +85,14 @@ fn shapes() -> [(&'static str, serde_json::Value); 3] {
     [
         ("qwen3", with(json!({ "model_type": "qwen3", "tie_word_embeddings": false }))),
         ("qwen2", with(json!({ "model_type": "qwen2", "tie_word_embeddings": true, "head_dim": 64 }))),
-        ("llama", with(json!({
-            "model_type": "llama", "attention_bias": true,
-            "rope_scaling": { "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                              "original_max_position_embeddings": 64 },
-        }))),
+        (
+            "llama",
+            with(json!({
+                "model_type": "llama", "attention_bias": true,
+                "rope_scaling": { "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                  "original_max_position_embeddings": 64 },
+            })),
+        ),
     ]
 }
 
@@ -112,7 +120,8 @@ fn gradients(tally: &mut Tally, name: &str, shape: &Architecture, device: Device
         Ok((loss, gradient))
     };
     for dtype in [DType::F32, DType::Bf16] {
-        let mut config = Config::new(Base::Config { config: "".into(), init: finch_core::training::Init::Random }, 1e-3);
+        let mut config =
+            Config::new(Base::Config { config: "".into(), init: finch_core::training::Init::Random }, 1e-3);
         config.dtype = dtype;
         let model = Model::new(Weights::begin(&config, shape.clone(), device)?)?;
         let truth = Model::new(Weights::copied(&model, Kind::Double, Device::Cpu)?)?;
@@ -125,17 +134,23 @@ fn gradients(tally: &mut Tally, name: &str, shape: &Architecture, device: Device
             DType::Bf16 => {
                 let plain = reference::gradient(&model, &model.segments(&sequence), divisor);
                 let plain = right.distance_of(&truth, &plain, &model);
-                BF16 * plain
+                // Where automatic differentiation itself is wrong, being near to it means nothing.
+                (BF16 * plain).min(MOST)
             }
         };
         let word = if dtype == DType::F32 { "f32" } else { "bf16" };
-        tally.compare(&format!("{name}, {word}: loss"), (loss - right.loss).abs() / right.loss, limit);
+        let of_loss = if dtype == DType::F32 { 1e-6 } else { 2e-3 };
+        tally.compare(&format!("{name}, {word}: loss"), (loss - right.loss).abs() / right.loss, of_loss);
         tally.compare(&format!("{name}, {word}: gradients, worst at {weight}"), figure, limit);
         for (level, words) in [(Level::Lean, "lean"), (Level::Inputs, "inputs")] {
             let (_, again) = ours(&model, &vec![level; shape.layers()])?;
             // The CPU computes the same thing twice alike; a card may add up in another order.
             let limit = if device.is_cuda() { limit } else { 0.0 };
-            tally.compare(&format!("{name}, {word}: {words} kept, from everything kept"), distance(&again, &gradient), limit);
+            tally.compare(
+                &format!("{name}, {word}: {words} kept, from everything kept"),
+                distance(&again, &gradient),
+                limit,
+            );
         }
     }
     Ok(())
@@ -156,10 +171,13 @@ fn attention(tally: &mut Tally, device: Device) -> Result<()> {
             Path::Fused => !device.is_cuda(),
             Path::Flash => device.is_cuda(),
         };
-        for (heads, key_heads, width) in [(8, 2, 128), (4, 4, 64), (2, 1, 256)].into_iter().filter(|_| there) {
+        for (heads, key_heads, width) in [(8, 2, 128), (4, 4, 64), (2, 1, 256)].into_iter().filter(|_| there)
+        {
             tch::manual_seed(7);
             let drawn = |heads: i64| {
-                Tensor::randn([total, heads, width], (Kind::Float, Device::Cpu)).to_kind(kind).to_device(device)
+                Tensor::randn([total, heads, width], (Kind::Float, Device::Cpu))
+                    .to_kind(kind)
+                    .to_device(device)
             };
             let (q, k, v, d) = (drawn(heads), drawn(key_heads), drawn(key_heads), drawn(heads));
             let wide = |x: &Tensor| x.to_device(Device::Cpu).to_kind(Kind::Double);
@@ -173,7 +191,8 @@ fn attention(tally: &mut Tally, device: Device) -> Result<()> {
             let (wq, wk, wv) = (wide(&q), wide(&k), wide(&v));
             let mixed = tch::no_grad(|| Path::Plain.forward(&wq, &wk, &wv, &truth))?;
             let right = Path::Plain.backward([&wq, &wk, &wv], &mixed, &wide(&d), &truth)?;
-            let worst = found.1.iter().zip(&right).map(|(found, right)| distance(found, right)).fold(0.0, f64::max);
+            let worst =
+                found.1.iter().zip(&right).map(|(found, right)| distance(found, right)).fold(0.0, f64::max);
             let what = format!("attention {path:?} in {kind:?}, {heads} heads over {key_heads} of {width}");
             tally.compare(&format!("{what}: output"), distance(&found.0, &mixed.out), limit);
             tally.compare(&format!("{what}: gradients"), worst, limit);

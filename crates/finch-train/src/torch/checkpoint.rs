@@ -174,9 +174,11 @@ pub(crate) fn save(
         state.seal = Some(state.digest());
         write_json(&aside.join(STATE), &state)
     })?;
-    let mut old = steps(&all)?;
-    old.truncate(old.len().saturating_sub(usize::try_from(keep.newest).unwrap_or(usize::MAX)));
-    for (_, folder) in old.into_iter().filter(|(step, _)| keep.best != Some(*step)) {
+    // What stands behind this step was refused when the training was resumed, and is not of it.
+    let (mut old, stale): (Vec<_>, Vec<_>) = steps(&all)?.into_iter().partition(|(known, _)| *known <= step);
+    old.truncate(old.len().saturating_sub(usize::try_from(keep.newest).unwrap_or(usize::MAX).max(1)));
+    old.retain(|(known, _)| keep.best != Some(*known));
+    for (_, folder) in old.into_iter().chain(stale) {
         // One that cannot be removed takes space and does no harm.
         let _ = fs::remove_dir_all(folder);
     }
@@ -197,6 +199,7 @@ pub(crate) fn resume(
     optimizer: &mut AdamW,
 ) -> Result<Resumed> {
     let folder = out.join(FOLDER);
+    sweep(&folder);
     let mut damaged = None;
     for (_, checkpoint) in steps(&folder)?.into_iter().rev() {
         match load(&checkpoint, out, identity, parameters, optimizer) {
@@ -216,6 +219,17 @@ pub(crate) fn resume(
             code: Code::BadCheckpoint,
             hint: Some("remove that folder to start from the beginning".to_owned()),
         }),
+    }
+}
+
+/// Removes what a process that was killed while it saved has left; whoever calls this holds the folder.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(".step-") && (name.ends_with(".tmp") || name.ends_with(".old")) {
+            // What cannot be removed takes space and does no harm.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -269,7 +283,12 @@ fn read(path: &Path, targets: impl IntoIterator<Item = (String, Tensor)>) -> Res
 }
 
 /// The weights of a checkpoint alone, for whoever wants a model of it; the checkpoint must be whole and of this training.
-pub(crate) fn read_weights(checkpoint: &Path, out: &Path, identity: &Identity, parameters: &Parameters) -> Result<()> {
+pub(crate) fn read_weights(
+    checkpoint: &Path,
+    out: &Path,
+    identity: &Identity,
+    parameters: &Parameters,
+) -> Result<()> {
     whole(checkpoint, out, identity)?;
     read(&checkpoint.join(WEIGHTS), parameters.named(&parameters.weights))
 }

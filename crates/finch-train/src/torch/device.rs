@@ -159,13 +159,13 @@ pub(crate) fn wait(device: tch::Device) {
     }
 }
 
-/// Memory of a device that is free, in bytes.
-pub(crate) fn free_memory(device: tch::Device) -> Option<u64> {
-    if device.is_cuda() {
-        return card_memory().map(|(free, _)| free);
-    }
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    kibibytes(&text, "MemAvailable:")
+/// Memory of a device that a training may plan with, in bytes: most of what is free; the rest is the allocator's to waste.
+pub(crate) fn plannable_memory(device: tch::Device) -> Option<u64> {
+    let free = match device.is_cuda() {
+        true => card_memory().map(|(free, _)| free),
+        false => kibibytes(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:"),
+    };
+    free.map(|free| free / 20 * 19)
 }
 
 /// Memory of a card that is in use, by whomever, in bytes; none on the CPU.
@@ -175,7 +175,7 @@ pub(crate) fn used_memory(device: tch::Device) -> Option<u64> {
 
 /// Free and total bytes of the card, from CUDA's own library, which libtorch has loaded.
 #[allow(unsafe_code)]
-fn card_memory() -> Option<(u64, u64)> {
+pub(crate) fn card_memory() -> Option<(u64, u64)> {
     type MemGetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> i32;
     let (mut free, mut total) = (0, 0);
     // SAFETY: the name is a C string; a symbol of this name has this signature in every release of CUDA; both pointers are

@@ -13,7 +13,12 @@ use torch_sys::C_tensor;
 use finch_train::error::{Error, Result};
 
 unsafe extern "C" {
-    fn torch_call_dispatcher(name: *const c_char, overload: *const c_char, stack: *mut u64, version: u64) -> i32;
+    fn torch_call_dispatcher(
+        name: *const c_char,
+        overload: *const c_char,
+        stack: *mut u64,
+        version: u64,
+    ) -> i32;
     fn torch_new_list_reserve_size(size: usize, list: *mut *mut c_void) -> i32;
     fn torch_list_push_back(list: *mut c_void, value: u64) -> i32;
     /// C++'s `operator new`, because libtorch frees an optional's box with `delete`.
@@ -97,14 +102,22 @@ fn list(values: impl ExactSizeIterator<Item = u64>) -> u64 {
 pub(crate) fn call(name: &str, arguments: &[Argument<'_>], results: usize) -> Result<Vec<Tensor>> {
     let mut stack: Vec<u64> = arguments.iter().map(Argument::lower).collect();
     stack.resize(stack.len().max(results), 0);
-    let no_nul = |text: String| CString::new(text).map_err(|_| Error::Torch(format!("`{name}` is no operator")));
+    let no_nul =
+        |text: String| CString::new(text).map_err(|_| Error::Torch(format!("`{name}` is no operator")));
     let (operator, overload) = (no_nul(format!("aten::{name}"))?, no_nul(String::new())?);
     // SAFETY: the stack holds every argument in the form above, in the order of the operator's schema, and has room for
     // the results; both names live until the call returns.
-    let code = unsafe { torch_call_dispatcher(operator.as_ptr(), overload.as_ptr(), stack.as_mut_ptr(), VERSION) };
+    let code =
+        unsafe { torch_call_dispatcher(operator.as_ptr(), overload.as_ptr(), stack.as_mut_ptr(), VERSION) };
     if code != 0 {
-        // The interface has no way to ask for the reason; it is on standard error by now.
-        return Err(Error::Torch(format!("the operator `{name}` failed; libtorch says above why")));
+        // The interface has no way to ask for the reason; it is on standard error by now. The usual one shows otherwise.
+        let guess = match super::device::card_memory() {
+            Some((free, total)) if free < total / 32 => {
+                format!(", most likely out of memory: {free} bytes are free")
+            }
+            _ => String::new(),
+        };
+        return Err(Error::Torch(format!("the operator `{name}` failed{guess}; libtorch says above why")));
     }
     stack.truncate(results);
     // SAFETY: after a success these are handles that the callee gave away.

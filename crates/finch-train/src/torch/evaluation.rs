@@ -66,21 +66,24 @@ pub(crate) fn measure(
             Ok(model.head.loss(&states, &segments.targets, &segments.weights, None).by_row)
         })?;
         let by_row: Vec<f32> = Vec::try_from(&by_row.to_device(tch::Device::Cpu)).map_err(torch)?;
+        let mut first = 0;
         for (owner, example) in group.iter().enumerate() {
-            let rows: Vec<usize> = (0..by_row.len()).filter(|&row| sequence.owners[row] == owner).collect();
+            // Rows are in the order of their documents.
+            let count = sequence.owners[first..].iter().take_while(|known| **known == owner).count();
+            let rows = first..first + count;
+            first += count;
             let document = &packs.all()[example.pack].documents[example.document];
-            let sum: f64 = rows.iter().map(|&row| f64::from(by_row[row])).sum();
+            let sum: f64 = by_row[rows.clone()].iter().map(|&loss| f64::from(loss)).sum();
             examples.push(ExampleLoss {
                 example_id: document.example_id.clone(),
                 step,
-                tokens: rows.len() as u64,
-                loss: sum / rows.len().max(1) as f64,
+                tokens: count as u64,
+                loss: sum / count.max(1) as f64,
             });
             if let Some(file) = by_token.as_mut() {
                 let start: i64 = sequence.lengths[..owner].iter().sum();
                 let tokens: Vec<(i32, i32, f64)> = rows
-                    .iter()
-                    .map(|&row| {
+                    .map(|row| {
                         let position = sequence.rows[row] + 1 - start;
                         (position as i32, sequence.targets[row] as i32, f64::from(by_row[row]))
                     })

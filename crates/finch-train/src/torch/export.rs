@@ -119,7 +119,9 @@ impl Model {
             .map(|spec| {
                 let weight = self.weight(&spec.name)?;
                 let stored = match self.adapter(&spec.name) {
-                    Some(adapter) => Stored::made(&weight.shallow_clone(), move || merged(&weight, &adapter))?,
+                    Some(adapter) => {
+                        Stored::made(&weight.shallow_clone(), move || merged(&weight, &adapter))?
+                    }
                     None => Stored::tensor(weight)?,
                 };
                 Ok((spec.name, stored))
@@ -155,12 +157,14 @@ pub(crate) fn run(command: &cli::Export) -> Result<()> {
     let carried = Carried::of(base, &shape)?;
     let out = command.out.as_path();
     let identity =
-        Identity::new(&config, digest_of_base(&config.base)?, packs.digest(), &machine.environment).anywhere();
+        Identity::new(&config, digest_of_base(&config.base)?, packs.digest(), &machine.environment)
+            .anywhere();
     let (step, checkpoint) = chosen(command)?;
     if command.to.exists() {
         let place = command.to.display();
         return Err(Error::Usage(format!("`{place}` is there already; name a folder that is not")));
     }
+    super::publish::refuse_leftovers(&command.to)?;
     let model = Model::new(Weights::begin(&config, shape, machine.device)?)?;
     checkpoint::read_weights(&checkpoint, out, &identity, &model.parameters)?;
     write_to(out, &command.to, &model, &config, &carried, &companions, SHARD_BYTES)?;
@@ -212,7 +216,9 @@ mod tests {
 
     #[test]
     fn a_model_in_several_files_is_the_same_model() {
-        for (dtype, trained) in [(DType::F32, Trained::All), (DType::Bf16, Trained::Adapters(Default::default()))] {
+        for (dtype, trained) in
+            [(DType::F32, Trained::All), (DType::Bf16, Trained::Adapters(Default::default()))]
+        {
             let reference = Reference::new("qwen3");
             let model = reference.model_of(dtype, &trained);
             for (_, weight) in model.parameters.named(&model.parameters.weights) {

@@ -19,7 +19,8 @@ fn every_level_gives_the_gradient_of_automatic_differentiation() {
         let reference = Reference::new(name);
         let sequence = reference.sequence(&ALL);
         let model = reference.model();
-        let truth = Model::new(Weights::copied(&model, Kind::Double, Device::Cpu).expect("weights")).expect("model");
+        let truth =
+            Model::new(Weights::copied(&model, Kind::Double, Device::Cpu).expect("weights")).expect("model");
         let right = reference::gradient(&truth, &truth.segments(&sequence), sequence.weight());
         let plain = reference::gradient(&model, &model.segments(&sequence), sequence.weight());
         let limit = right.distance_of(&truth, &plain, &model);
@@ -28,7 +29,9 @@ fn every_level_gives_the_gradient_of_automatic_differentiation() {
             let loss = backward(&model, &sequence, sequence.weight(), level);
             assert!((loss - right.loss).abs() < 1e-6 * right.loss, "{name}: {loss}, {}", right.loss);
             let (off, weight) = right.distance(&truth, &model.parameters.gradients, &model.parameters);
-            println!("{name}, {level:?}: off by {off:.1e} at {weight}; automatic differentiation by {limit:.1e}");
+            println!(
+                "{name}, {level:?}: off by {off:.1e} at {weight}; automatic differentiation by {limit:.1e}"
+            );
             assert!(off < 2.0 * limit, "{name}, {level:?}, {weight}: {off:e}");
         }
     }
@@ -60,7 +63,8 @@ fn rows_that_are_not_trained_change_no_gradient_but_their_own() {
     // The last layer leaves them out behind attention; here a loss over all rows, of which some weigh nothing.
     let reference = Reference::new("qwen3");
     let sequence = reference.sequence(&ALL);
-    let mut every = Sequence { rows: vec![], targets: vec![], weights: vec![], owners: vec![], ..sequence.clone() };
+    let mut every =
+        Sequence { rows: vec![], targets: vec![], weights: vec![], owners: vec![], ..sequence.clone() };
     for row in 0..sequence.ids.len() as i64 {
         let place = sequence.rows.iter().position(|known| *known == row);
         every.rows.push(row);
@@ -85,7 +89,9 @@ fn lora(targets: &[Projection]) -> Trained {
 /// Gives the adapters' second matrices numbers; they begin as zero.
 fn awaken(model: &Model) {
     tch::manual_seed(5);
-    for (name, weight) in model.parameters.named(&model.parameters.weights).filter(|(name, _)| name.contains("lora_B")) {
+    for (name, weight) in
+        model.parameters.named(&model.parameters.weights).filter(|(name, _)| name.contains("lora_B"))
+    {
         let drawn = Tensor::randn(weight.size().as_slice(), (Kind::Float, Device::Cpu)) * 0.1;
         tch::no_grad(|| weight.shallow_clone().copy_(&drawn));
         assert!(name.ends_with(".weight"));
@@ -105,7 +111,11 @@ fn adapters_begin_as_their_base_and_have_the_gradient_of_automatic_differentiati
             awaken(&model);
             assert!(distance(&logits(&model, &sequence), &base) > 1e-3, "{name}");
             let right = reference::gradient(&model, &model.segments(&sequence), sequence.weight());
-            assert_eq!(right.named(&model).count(), 2 * 2 * targets.len(), "{name}: two matrices, two layers");
+            assert_eq!(
+                right.named(&model).count(),
+                2 * 2 * targets.len(),
+                "{name}: two matrices, two layers"
+            );
             for level in LEVELS {
                 tch::no_grad(|| model.parameters.zero_gradients());
                 let loss = backward(&model, &sequence, sequence.weight(), level);

@@ -53,6 +53,17 @@ struct Inside {
     mlp: mlp::Kept,
 }
 
+/// A layer up to its second norm; names are those of [`Inside`].
+struct Half {
+    h: Tensor,
+    input_r: Tensor,
+    mixed: Tensor,
+    mixer: Option<self_attention::Kept>,
+    x2: Tensor,
+    h2: Tensor,
+    post_r: Tensor,
+}
+
 impl Layer {
     /// The layer's output for its input `x` `[T, D]`; and with a level, what is kept. With `only`, just these rows go on
     /// after tokens were mixed, `[R, D]`: nothing reads the others' output.
@@ -63,25 +74,7 @@ impl Layer {
         only: Option<&Tensor>,
         level: Option<Level>,
     ) -> Result<(Tensor, Option<Kept>)> {
-        let (y, inside) = self.inside(x, segments, only, level)?;
-        Ok((y, level.map(|_| Kept { x: x.shallow_clone(), inside })))
-    }
-
-    fn inside(
-        &self,
-        x: &Tensor,
-        segments: &Segments,
-        only: Option<&Tensor>,
-        level: Option<Level>,
-    ) -> Result<(Tensor, Option<Inside>)> {
-        let chosen = |x: &Tensor| only.map_or_else(|| x.shallow_clone(), |rows| x.index_select(0, rows));
-        let (h, input_r) = self.input_norm.forward(x);
-        let Mixer::Attention(attention) = &self.mixer;
-        let (mixed, mixer) = attention.forward(&h, segments, level)?;
-        let mixed = chosen(&mixed);
-        let mut x2 = attention.o.forward(&mixed);
-        let _ = x2.g_add_(&chosen(x));
-        let (h2, post_r) = self.post_norm.forward(&x2);
+        let Half { h, input_r, mixed, mixer, x2, h2, post_r } = self.half(x, segments, only, level)?;
         let (mut y, mlp) = self.mlp.forward(&h2, level);
         let _ = y.g_add_(&x2);
         let everything = level == Some(Level::Everything);
@@ -95,7 +88,34 @@ impl Layer {
             h2: everything.then_some(h2),
             mlp,
         });
-        Ok((y, inside))
+        Ok((y, level.map(|_| Kept { x: x.shallow_clone(), inside })))
+    }
+
+    /// Everything that the backward pass reads, from the layer's input alone; the output is not computed again.
+    fn again(&self, x: &Tensor, segments: &Segments, only: Option<&Tensor>) -> Result<Option<Inside>> {
+        let half = self.half(x, segments, only, Some(Level::Everything))?;
+        let Half { h, input_r, mixed, mixer, x2, h2, post_r } = half;
+        let mlp = self.mlp.again(&h2);
+        Ok(mixer.map(|mixer| Inside { input_r, h: Some(h), mixer, mixed, x2, post_r, h2: Some(h2), mlp }))
+    }
+
+    /// The layer up to the second norm.
+    fn half(
+        &self,
+        x: &Tensor,
+        segments: &Segments,
+        only: Option<&Tensor>,
+        level: Option<Level>,
+    ) -> Result<Half> {
+        let chosen = |x: &Tensor| only.map_or_else(|| x.shallow_clone(), |rows| x.index_select(0, rows));
+        let (h, input_r) = self.input_norm.forward(x);
+        let Mixer::Attention(attention) = &self.mixer;
+        let (mixed, mixer) = attention.forward(&h, segments, level)?;
+        let mixed = chosen(&mixed);
+        let mut x2 = attention.o.forward(&mixed);
+        let _ = x2.g_add_(&chosen(x));
+        let (h2, post_r) = self.post_norm.forward(&x2);
+        Ok(Half { h, input_r, mixed, mixer, x2, h2, post_r })
     }
 
     /// The gradient of the layer's input, given that of its output; gradients of weights are added up.
@@ -109,7 +129,7 @@ impl Layer {
         let Kept { x, inside } = kept;
         let inside = match inside {
             Some(inside) => inside,
-            None => match self.inside(&x, segments, only, Some(Level::Everything))?.1 {
+            None => match self.again(&x, segments, only)? {
                 Some(inside) => inside,
                 None => return Ok(dy),
             },

@@ -34,7 +34,13 @@ impl Head {
 
     /// The loss of states `[R, D]` that should predict `targets` `[R]`, each with its weight. With a divisor, also the
     /// gradient: that of the sum divided by it, so that the parts of a step add up to the gradient of the step's mean.
-    pub(crate) fn loss(&self, states: &Tensor, targets: &Tensor, weights: &Tensor, divisor: Option<f64>) -> Loss {
+    pub(crate) fn loss(
+        &self,
+        states: &Tensor,
+        targets: &Tensor,
+        weights: &Tensor,
+        divisor: Option<f64>,
+    ) -> Loss {
         let matrix = &self.weight.value;
         let (kind, count) = (states.kind(), states.size()[0]);
         let mut by_row = Vec::new();
@@ -54,7 +60,8 @@ impl Head {
                 let mut d = logs;
                 let _ = d.exp_();
                 let index = targets.unsqueeze(1);
-                let _ = d.scatter_add_(1, &index, &Tensor::full([length, 1], -1.0, (Kind::Float, d.device())));
+                let _ =
+                    d.scatter_add_(1, &index, &Tensor::full([length, 1], -1.0, (Kind::Float, d.device())));
                 let _ = d.g_mul_(&(slice(weights) / divisor).unsqueeze(1));
                 let d = d.to_kind(kind);
                 let _ = d.mm_out(&slice(dstates), matrix);

@@ -35,6 +35,13 @@ impl Mlp {
         (y, kept)
     }
 
+    /// What the backward pass needs, without the MLP's output, which it does not.
+    pub(crate) fn again(&self, h: &Tensor) -> Kept {
+        let (gate, up) = (self.gate.forward(h), self.up.forward(h));
+        let gated = Some(gate.silu().g_mul_(&up));
+        Kept { gate, up, gated }
+    }
+
     /// The gradient of `h`, given that of the MLP's output.
     pub(crate) fn backward(&self, kept: Kept, h: &Tensor, dy: &Tensor) -> Tensor {
         let Kept { gate, up, gated } = kept;

@@ -70,7 +70,9 @@ impl Model {
             let architecture::Mixer::Attention(attention) = mixer;
             let head_norms = match attention.head_norms {
                 false => None,
-                true => Some([norm(&name("self_attn.q_norm.weight"))?, norm(&name("self_attn.k_norm.weight"))?]),
+                true => {
+                    Some([norm(&name("self_attn.q_norm.weight"))?, norm(&name("self_attn.k_norm.weight"))?])
+                }
             };
             Ok(Layer {
                 input_norm: norm(&name("input_layernorm.weight"))?,
@@ -100,7 +102,11 @@ impl Model {
 
     /// The states before the head of the rows whose next token is trained, `[R, D]`; with levels, one a layer, also what
     /// the backward pass needs.
-    pub(crate) fn states(&self, segments: &Segments, levels: Option<&[Level]>) -> Result<(Tensor, Option<Passed>)> {
+    pub(crate) fn states(
+        &self,
+        segments: &Segments,
+        levels: Option<&[Level]>,
+    ) -> Result<(Tensor, Option<Passed>)> {
         self.watched(segments, levels, |_, _| {})
     }
 
@@ -133,10 +139,10 @@ impl Model {
     }
 
     /// Adds up the gradients of all weights, given that of the states.
-    pub(crate) fn backward(&self, passed: Passed, dstates: &Tensor, segments: &Segments) -> Result<()> {
+    pub(crate) fn backward(&self, passed: Passed, dstates: Tensor, segments: &Segments) -> Result<()> {
         let Passed { mut kept, last, r } = passed;
-        let mut dx = self.norm.backward(&last, &r, dstates)?;
-        drop((last, r));
+        let mut dx = self.norm.backward(&last, &r, &dstates)?;
+        drop((last, r, dstates));
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let Some(of_layer) = kept.pop() else { return Ok(()) };
             dx = layer.backward(of_layer, dx, segments, self.only(index, segments))?;
@@ -148,6 +154,7 @@ impl Model {
     }
 
     /// Computes attention in another way than the fastest, for comparisons.
+    #[cfg(test)]
     pub(crate) fn attend_by(&mut self, path: super::attention::Path) {
         for layer in &mut self.layers {
             let Mixer::Attention(attention) = &mut layer.mixer;

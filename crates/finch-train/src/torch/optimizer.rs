@@ -87,7 +87,8 @@ impl AdamW {
         self.updates += 1;
         if matches!(self.rest, Rest::Chance) {
             // What chance decides is a function of the seed and the update, so a resumed training decides alike.
-            let digest = DigestKind::Choice.fields().text("rounding").int(self.seed).int(self.updates).finish();
+            let digest =
+                DigestKind::Choice.fields().text("rounding").int(self.seed).int(self.updates).finish();
             let mut first = [0; 8];
             first.copy_from_slice(&digest.as_bytes()[..8]);
             tch::manual_seed(i64::from_le_bytes(first));
@@ -107,7 +108,14 @@ impl AdamW {
         Ok(())
     }
 
-    fn update_part(&self, parameters: &Parameters, range: Range<i64>, lr: f64, scale: f64, decay: f64) -> Result<()> {
+    fn update_part(
+        &self,
+        parameters: &Parameters,
+        range: Range<i64>,
+        lr: f64,
+        scale: f64,
+        decay: f64,
+    ) -> Result<()> {
         let part = |x: &Tensor| x.narrow(0, range.start, range.end - range.start);
         // The same tensor where it is f32 already, so that it is updated in its place.
         let wide = |x: &Tensor| part(x).to_kind(Kind::Float);
@@ -139,7 +147,15 @@ impl AdamW {
         Ok(())
     }
 
-    fn fused(&self, weight: &Tensor, gradient: &Tensor, first: &Tensor, second: &Tensor, lr: f64, decay: f64) -> Result<()> {
+    fn fused(
+        &self,
+        weight: &Tensor,
+        gradient: &Tensor,
+        first: &Tensor,
+        second: &Tensor,
+        lr: f64,
+        decay: f64,
+    ) -> Result<()> {
         let step = Tensor::full([], self.updates as f64, (Kind::Float, weight.device()));
         let arguments = [
             Argument::Tensors(&[weight]),
@@ -173,7 +189,10 @@ impl AdamW {
             .into_iter()
             .chain(rest)
             .flat_map(|(part, flat)| {
-                parameters.named(flat).map(move |(name, view)| (format!("{part}.{name}"), view)).collect::<Vec<_>>()
+                parameters
+                    .named(flat)
+                    .map(move |(name, view)| (format!("{part}.{name}"), view))
+                    .collect::<Vec<_>>()
             })
             .collect()
     }
@@ -210,12 +229,17 @@ pub(crate) fn broken_weight(parameters: &Parameters) -> Option<String> {
 }
 
 fn broken(parameters: &Parameters, flat: &Tensor) -> Vec<String> {
-    let finite = |x: &Tensor| x.isfinite().all().int64_value(&[]) != 0;
+    // A part at a time: the question takes several bytes an element.
+    let finite = |x: &Tensor| {
+        no_grad(|| {
+            x.reshape([-1]).split(PART, 0).iter().all(|part| part.isfinite().all().int64_value(&[]) != 0)
+        })
+    };
     // One look at everything answers most calls.
-    if no_grad(|| finite(flat)) {
+    if finite(flat) {
         return Vec::new();
     }
-    parameters.named(flat).filter(|(_, view)| !no_grad(|| finite(view))).map(|(name, _)| name).collect()
+    parameters.named(flat).filter(|(_, view)| !finite(view)).map(|(name, _)| name).collect()
 }
 
 /// What gradients are multiplied with so that their global norm is at most `clip`; 0 clips nothing.

@@ -80,7 +80,9 @@ impl Parameters {
         let mut end = 0;
         let mut decayed = 0;
         for decaying in [true, false] {
-            for (spec, range) in specs.iter().zip(&mut ranges).filter(|(spec, _)| decays(&spec.shape) == decaying) {
+            for (spec, range) in
+                specs.iter().zip(&mut ranges).filter(|(spec, _)| decays(&spec.shape) == decaying)
+            {
                 let size = spec.numel() as i64;
                 *range = end..end + size;
                 end += (size + ALIGNED - 1) / ALIGNED * ALIGNED;
@@ -103,10 +105,7 @@ impl Parameters {
     pub(crate) fn parameter(&self, name: &str) -> Result<Parameter> {
         let entry = self.places.get(name).map(|&place| &self.entries[place]);
         let entry = entry.ok_or_else(|| Error::Torch(format!("the model has no weight `{name}`")))?;
-        Ok(Parameter {
-            value: entry.view(&self.weights),
-            gradient: Some(entry.view(&self.gradients)),
-        })
+        Ok(Parameter { value: entry.view(&self.weights), gradient: Some(entry.view(&self.gradients)) })
     }
 
     /// Every weight's part of a flat buffer, by name, in the order of the forward pass.
@@ -145,7 +144,12 @@ mod tests {
         let total: f64 = parameters.weights.sum(Kind::Double).double_value(&[]);
         assert_eq!(total, 3.0 + 35.0 + 70.0 + 4.0, "each element belongs to one weight");
         for entry in &parameters.entries {
-            assert_eq!(entry.range.end <= parameters.decayed, ["a", "b"].contains(&entry.name.as_str()), "{}", entry.name);
+            assert_eq!(
+                entry.range.end <= parameters.decayed,
+                ["a", "b"].contains(&entry.name.as_str()),
+                "{}",
+                entry.name
+            );
             assert_eq!(entry.range.start % ALIGNED, 0);
         }
     }

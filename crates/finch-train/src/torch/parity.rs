@@ -151,7 +151,10 @@ fn loss_and_every_gradient_are_those_of_transformers_in_slices_of_any_size() {
             assert!((loss - expected).abs() < 1e-6, "{name}: loss {loss}, {expected} expected");
             let mut worst = (0.0, 0.0);
             let gradients = gradients(&model);
-            assert_eq!(gradients.len(), reference.tensors.keys().filter(|key| key.starts_with("grad.")).count());
+            assert_eq!(
+                gradients.len(),
+                reference.tensors.keys().filter(|key| key.starts_with("grad.")).count()
+            );
             for (weight, gradient) in gradients {
                 let expected = &reference.tensors[&format!("grad.{weight}")];
                 let found = (furthest(&gradient, expected), distance(&gradient, expected));
@@ -172,9 +175,8 @@ fn packed_documents_give_the_gradient_of_separate_ones_in_any_order() {
         let reference = Reference::new(name);
         let alone = reference.model();
         let divisor = reference.sequence(&ALL).weight();
-        let one = |document: usize| {
-            backward(&alone, &reference.sequence(&[document]), divisor, Level::Everything)
-        };
+        let one =
+            |document: usize| backward(&alone, &reference.sequence(&[document]), divisor, Level::Everything);
         let separate: f64 = (0..5).map(one).sum();
         let expected = gradients(&alone);
         for order in [ALL, [4, 2, 0, 3, 1]] {

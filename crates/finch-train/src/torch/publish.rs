@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,7 @@ use finch_train::error::{Error, Result};
 /// Fills a folder beside its place and renames it there; what stands there already gives way once the new one is
 /// whole. When that fails nothing is left of the new one, and the error says what there is in `out` to go on from.
 pub(crate) fn publish(out: &Path, target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let beside = |ending: &str| target.with_file_name(format!(".{name}.{ending}"));
-    let (aside, old) = (beside("tmp"), beside("old"));
+    let [aside, old] = beside(target);
     let _ = (fs::remove_dir_all(&aside), fs::remove_dir_all(&old));
     let attempt = || -> Result<()> {
         fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
@@ -53,6 +51,22 @@ pub(crate) fn publish(out: &Path, target: &Path, fill: impl FnOnce(&Path) -> Res
             other => other,
         }
     })
+}
+
+/// Where a folder is prepared, and where the one that it replaces waits.
+fn beside(target: &Path) -> [PathBuf; 2] {
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    ["tmp", "old"].map(|ending| target.with_file_name(format!(".{name}.{ending}")))
+}
+
+/// Refuses a place of the user's own, beside which stands what publishing would take for its own and remove.
+pub(crate) fn refuse_leftovers(target: &Path) -> Result<()> {
+    match beside(target).into_iter().find(|path| path.exists()) {
+        Some(path) => {
+            Err(Error::Usage(format!("`{}` is in the way; move it or name another folder", path.display())))
+        }
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {

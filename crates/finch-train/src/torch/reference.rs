@@ -1,7 +1,7 @@
 //! The same model by automatic differentiation and public operators, for comparisons: `finch-train check` and the tests
 //! hold the gradients that are written out against it.
 //!
-//! It shares weights, shapes and rotary angles with [`Model`], and none of its formulas.
+//! It shares weights, shapes, rotary angles and plain attention with [`Model`], and none of its gradients.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,8 @@ fn states(model: &Model, segments: &Segments, leaves: &mut Leaves) -> Tensor {
     for layer in model.layers() {
         let h = leaves.norm(&layer.input_norm, &x);
         let Mixer::Attention(attention) = &layer.mixer;
-        let mut heads = |linear: &Linear| leaves.linear(linear, &h).view([x.size()[0], -1, attention.head_dim]);
+        let mut heads =
+            |linear: &Linear| leaves.linear(linear, &h).view([x.size()[0], -1, attention.head_dim]);
         let (mut q, mut k, v) = (heads(&attention.q), heads(&attention.k), heads(&attention.v));
         if let Some([q_norm, k_norm]) = &attention.head_norms {
             (q, k) = (leaves.norm(q_norm, &q), leaves.norm(k_norm, &k));
@@ -86,14 +87,6 @@ fn states(model: &Model, segments: &Segments, leaves: &mut Leaves) -> Tensor {
     leaves.norm(norm, &x)
 }
 
-/// Logits of every row, `[T, vocabulary]`.
-pub(crate) fn logits(model: &Model, segments: &Segments) -> Tensor {
-    tch::no_grad(|| {
-        let mut leaves = Leaves::default();
-        states(model, segments, &mut leaves).linear(&leaves.leaf(&model.head.weight), None::<Tensor>)
-    })
-}
-
 /// The type in which sums of numbers of a type are formed.
 pub(crate) fn wide(kind: Kind) -> Kind {
     if kind == Kind::Double { Kind::Double } else { Kind::Float }
@@ -104,8 +97,10 @@ pub(crate) fn gradient(model: &Model, segments: &Segments, divisor: f64) -> Foun
     let mut leaves = Leaves::default();
     let loss = tch::with_grad(|| {
         let states = states(model, segments, &mut leaves).index_select(0, &segments.rows);
-        let logits = states.linear(&leaves.leaf(&model.head.weight), None::<Tensor>).to_kind(wide(states.kind()));
-        let by_row = logits.cross_entropy_loss::<Tensor>(&segments.targets, None, tch::Reduction::None, -100, 0.0);
+        let logits =
+            states.linear(&leaves.leaf(&model.head.weight), None::<Tensor>).to_kind(wide(states.kind()));
+        let by_row =
+            logits.cross_entropy_loss::<Tensor>(&segments.targets, None, tch::Reduction::None, -100, 0.0);
         let loss = (by_row * &segments.weights).sum(wide(states.kind())) / divisor;
         loss.backward();
         loss.double_value(&[])
@@ -117,7 +112,12 @@ pub(crate) fn gradient(model: &Model, segments: &Segments, divisor: f64) -> Foun
 impl Found {
     /// How far gradients in a flat buffer are from these, which are of `truth`: the largest distance of one weight's,
     /// relative to its norm; and that weight's name. `parameters` says how the buffer is laid out.
-    pub(crate) fn distance(&self, truth: &Model, gradient: &Tensor, parameters: &Parameters) -> (f64, String) {
+    pub(crate) fn distance(
+        &self,
+        truth: &Model,
+        gradient: &Tensor,
+        parameters: &Parameters,
+    ) -> (f64, String) {
         let found = parameters.named(gradient);
         worst(self.named(truth).zip(found).map(|((name, right), (_, found))| (distance(&found, right), name)))
     }

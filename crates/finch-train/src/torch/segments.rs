@@ -39,8 +39,10 @@ impl Segments {
         let exponents = Tensor::arange_start_step(0, shape.head_dim, 2, float) / shape.head_dim as f64;
         let mut frequencies = Tensor::pow_scalar(shape.rope.theta, &exponents).reciprocal();
         if let Some(scaling) = &shape.rope.scaling {
-            let plain: Vec<f32> = (0..shape.head_dim / 2).map(|i| frequencies.double_value(&[i]) as f32).collect();
-            let stretched: Vec<f32> = plain.into_iter().map(|frequency| scaling.stretched(frequency)).collect();
+            let plain: Vec<f32> =
+                (0..shape.head_dim / 2).map(|i| frequencies.double_value(&[i]) as f32).collect();
+            let stretched: Vec<f32> =
+                plain.into_iter().map(|frequency| scaling.stretched(frequency)).collect();
             frequencies = Tensor::from_slice(&stretched);
         }
         let positions = Tensor::from_slice(&sequence.positions()).to_kind(Kind::Float);

@@ -37,7 +37,12 @@ pub(crate) struct Kept {
 
 impl SelfAttention {
     /// Mixed rows before the last projection, `[T, heads * d]`, of normed rows `h` `[T, D]`; and what is kept.
-    pub(crate) fn forward(&self, h: &Tensor, segments: &Segments, level: Option<Level>) -> Result<(Tensor, Option<Kept>)> {
+    pub(crate) fn forward(
+        &self,
+        h: &Tensor,
+        segments: &Segments,
+        level: Option<Level>,
+    ) -> Result<(Tensor, Option<Kept>)> {
         let heads = |linear: &Linear| {
             let projected = linear.forward(h);
             projected.view([projected.size()[0], -1, self.head_dim])
@@ -80,7 +85,13 @@ impl SelfAttention {
     }
 
     /// The gradient of `h`, given that of the mixed rows.
-    pub(crate) fn backward(&self, mut kept: Kept, h: &Tensor, dout: &Tensor, segments: &Segments) -> Result<Tensor> {
+    pub(crate) fn backward(
+        &self,
+        mut kept: Kept,
+        h: &Tensor,
+        dout: &Tensor,
+        segments: &Segments,
+    ) -> Result<Tensor> {
         let [q, k] = kept.turned.take().unwrap_or_else(|| self.turned_again(&kept, segments));
         let path = self.path.unwrap_or_else(|| Path::of(&q));
         let dout = dout.view_as(&kept.mixed.out);

@@ -46,15 +46,17 @@ mod tests {
     fn two_halves_give_the_number_back_bit_for_bit_and_the_high_one_is_the_nearest() {
         tch::manual_seed(1);
         // Ties, a tie just below a power of two, signs, zeros, tiny and huge numbers.
-        let hard: Vec<f32> = [0x3f80_8000u32, 0x3f80_7fff, 0x3fff_8000, 0xbf80_8000, 0, 0x8000_0000, 1, 0x7f7f_0000]
-            .map(f32::from_bits)
-            .to_vec();
+        let hard: Vec<f32> =
+            [0x3f80_8000u32, 0x3f80_7fff, 0x3fff_8000, 0xbf80_8000, 0, 0x8000_0000, 1, 0x7f7f_0000]
+                .map(f32::from_bits)
+                .to_vec();
         let numbers = Tensor::cat(&[Tensor::randn([100_000], CPU), Tensor::from_slice(&hard)], 0);
         let (high, low) = (empty(Kind::BFloat16, &numbers), empty(Kind::Int16, &numbers));
         store(&numbers, &high, &low);
         let bits = |x: &Tensor| Vec::<i32>::try_from(&x.view_dtype(Kind::Int)).expect("bits");
         assert_eq!(bits(&joined(&high, &low)), bits(&numbers));
-        let off = |x: &Tensor| Vec::<f32>::try_from((x.to_kind(Kind::Float) - &numbers).abs()).expect("numbers");
+        let off =
+            |x: &Tensor| Vec::<f32>::try_from((x.to_kind(Kind::Float) - &numbers).abs()).expect("numbers");
         assert_eq!(off(&high), off(&numbers.to_kind(Kind::BFloat16)), "as near as libtorch's own rounding");
     }
 

@@ -91,7 +91,7 @@ pub(crate) fn add(
         let loss = model.head.loss(&states, &segments.targets, &segments.weights, Some(divisor));
         drop(states);
         clock.lap(&mut seconds.head);
-        if let (Some(passed), Some(dstates)) = (passed, &loss.dstates) {
+        if let (Some(passed), Some(dstates)) = (passed, loss.dstates) {
             model.backward(passed, dstates, &segments)?;
         }
         clock.lap(&mut seconds.backward);

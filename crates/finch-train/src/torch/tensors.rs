@@ -32,10 +32,22 @@ pub(crate) struct Raw<'a> {
     bytes: &'a [u8],
 }
 
+impl<'a> Raw<'a> {
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
 impl Files {
     /// The files of a checkpoint directory's weights.
     pub(crate) fn of_checkpoint(folder: &Path) -> Result<Self> {
-        Self::open(weight_files(folder)?)
+        let (paths, named) = weight_files(folder)?;
+        let opened = Self::open(paths)?;
+        match named.iter().find(|name| !opened.tensors.contains_key(*name)) {
+            Some(name) => Err(opened.missing(name)),
+            None => Ok(opened),
+        }
     }
 
     /// One file.
@@ -77,7 +89,8 @@ impl Files {
         let (file, info) = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
         let (path, map, start) = &self.files[*file];
         let range = start + info.data_offsets.0..start + info.data_offsets.1;
-        let bytes = map.get(range).ok_or_else(|| bad(path, format!("`{name}` lies beyond the file's end")))?;
+        let bytes =
+            map.get(range).ok_or_else(|| bad(path, format!("`{name}` lies beyond the file's end")))?;
         Ok(Raw { dtype: info.dtype, shape: info.shape.clone(), bytes })
     }
 
@@ -88,15 +101,22 @@ impl Files {
         let path = &self.files[self.tensors[name].0].0;
         let size: Vec<i64> = raw.shape.iter().map(|&size| size as i64).collect();
         if size != target.size() {
-            return Err(bad(path, format!("`{name}` has the shape {size:?}, and {:?} is wanted", target.size())));
+            return Err(bad(
+                path,
+                format!("`{name}` has the shape {size:?}, and {:?} is wanted", target.size()),
+            ));
         }
         let kind = match raw.dtype {
             Dtype::F32 => Kind::Float,
             Dtype::BF16 => Kind::BFloat16,
             Dtype::F16 => Kind::Half,
-            Dtype::I16 => Kind::Int16,
+            // Halves of an optimizer's state; a weight is never one.
+            Dtype::I16 if target.kind() == Kind::Int16 => Kind::Int16,
             other => {
-                return Err(bad(path, format!("`{name}` has the type {other:?}; F32, BF16 and F16 are read")));
+                return Err(bad(
+                    path,
+                    format!("`{name}` has the type {other:?}; F32, BF16 and F16 are read"),
+                ));
             }
         };
         if raw.bytes.is_empty() {
@@ -128,13 +148,13 @@ fn bad(path: &Path, reason: String) -> Error {
     Error::Model { path: path.to_path_buf(), reason, code: Code::BadCheckpoint, hint: None }
 }
 
-/// The files of a checkpoint directory's weights.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The files of a checkpoint directory's weights, and the tensors that an index says are in them.
+fn weight_files(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let index = folder.join(files::WEIGHTS_INDEX);
     let text = match std::fs::read(&index) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(vec![folder.join(files::WEIGHTS)]);
+            return Ok((vec![folder.join(files::WEIGHTS)], Vec::new()));
         }
         Err(error) => return Err(Error::io("read", index)(error)),
     };
@@ -149,7 +169,7 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     {
         return Err(error(&format!("it names the file `{}`", name.escape_debug())));
     }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+    Ok((names.into_iter().map(|name| folder.join(name)).collect(), map.keys().cloned().collect()))
 }
 
 /// A tensor to be written: its type and shape are known, its bytes are made when they are asked for, so that one tensor
@@ -238,7 +258,10 @@ impl View for &Stored<'_> {
 }
 
 /// Writes tensors to a file and syncs it. The file must not exist; whoever calls this renames it into place.
-pub(crate) fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Stored<'a>)>) -> Result<()> {
+pub(crate) fn write<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Stored<'a>)>,
+) -> Result<()> {
     // `transformers` asks for this entry before it reads a file.
     let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(about), path).map_err(|source| match source {

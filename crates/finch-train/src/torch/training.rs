@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use finch_core::training::{
-    Base, Best, Config, Event, Finish, Flops as Convention, NotFinite, Skipped, Start, Step, digest_of_base, files,
+    Base, Best, Config, Event, Finish, Flops as Convention, NotFinite, Skipped, Start, Step, digest_of_base,
+    files,
 };
 use finch_core::{Code, Digest, Kind};
 
@@ -31,9 +32,6 @@ use finch_train::{config, schedule, tokenizer};
 
 /// Steps in a row that may be left out before a training ends all the same.
 const MOST_SKIPPED: u64 = 10;
-
-/// The part of a device's free memory that a training may plan with; the rest is the allocator's to waste.
-const PLANNED: f64 = 0.95;
 
 /// `finch-train run`.
 pub(crate) fn run(command: &cli::Run) -> Result<()> {
@@ -114,9 +112,8 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
 
 /// What the training will hold, and an error when it is known not to fit.
 fn budget(config: &Config, shape: &Architecture, packs: &Packs, device: tch::Device) -> Result<Budget> {
-    let flight = Flight::of(packs.all(), config.micro_packs);
-    let free = device::free_memory(device).map(|free| (free as f64 * PLANNED) as u64);
-    let budget = Budget::new(config, shape, flight, free, device.is_cuda());
+    let flight = Flight::of(config, packs);
+    let budget = Budget::new(config, shape, flight, device::plannable_memory(device), device.is_cuda());
     // The CPU's memory may be swapped or freed by others; a card's, and what a config says, is what it is.
     match budget.memory_bytes {
         Some(memory) if budget.fits == Some(false) && (device.is_cuda() || config.memory.is_some()) => {
@@ -260,7 +257,8 @@ impl Training<'_> {
         device::wait(self.model.device);
         let packs = || chosen.iter().map(|&pack| &self.packs.all()[pack]);
         let totals = Packs::totals(packs());
-        let operations = self.flops.of(packs().flat_map(|pack| pack.documents.iter().map(|document| document.tokens)));
+        let operations =
+            self.flops.of(packs().flat_map(|pack| pack.documents.iter().map(|document| document.tokens)));
         self.tokens_seen += totals.tokens;
         let seconds = started.elapsed().as_secs_f64().max(1e-9);
         let tflops = operations / seconds / 1e12;
@@ -322,7 +320,8 @@ impl Training<'_> {
     fn save(&mut self, step: u64) -> Result<PathBuf> {
         self.check_weights(step)?;
         let best = self.config.keep_best.then(|| best(&self.losses, 1)).flatten();
-        let keep = checkpoint::Keep { newest: self.config.keep_checkpoints, best: best.map(|best| best.step) };
+        let keep =
+            checkpoint::Keep { newest: self.config.keep_checkpoints, best: best.map(|best| best.step) };
         let parameters = &self.model.parameters;
         let path =
             checkpoint::save(self.out, self.identity, step, parameters, &self.optimizer, &self.losses, keep)?;

@@ -10,8 +10,9 @@ use tch::{Device, Kind, Tensor};
 use super::Model;
 use super::parameters::Parameters;
 use super::tensors::Files;
-use finch_train::architecture::{Architecture, HEAD, TensorSpec, layer_of};
+use finch_train::architecture::{Architecture, EMBEDDING, HEAD, TensorSpec, layer_of};
 use finch_train::error::{Error, Result};
+use finch_train::log::complain;
 
 /// Every weight of a model, before they are put in their places.
 pub(crate) struct Weights {
@@ -55,7 +56,9 @@ impl Weights {
     pub(crate) fn begin(config: &Config, shape: Architecture, device: Device) -> Result<Self> {
         let trained = config.adapters().map_or(Trained::All, Trained::Adapters);
         match &config.base {
-            Base::Checkpoint(folder) => Self::load(folder, shape, config.dtype, device, &trained, config.seed),
+            Base::Checkpoint(folder) => {
+                Self::load(folder, shape, config.dtype, device, &trained, config.seed)
+            }
             Base::Config { .. } => {
                 let weights = Self::room(shape, kind(config.dtype), device, &trained, config.seed)?;
                 weights.each(|spec, target| {
@@ -65,6 +68,24 @@ impl Weights {
                 Ok(weights)
             }
         }
+    }
+
+    /// The same for timing alone: random weights are drawn where the model is, and are others on another device.
+    pub(crate) fn made_up(config: &Config, shape: Architecture, device: Device) -> Result<Self> {
+        if let Base::Checkpoint(_) = &config.base {
+            return Self::begin(config, shape, device);
+        }
+        let trained = config.adapters().map_or(Trained::All, Trained::Adapters);
+        let weights = Self::room(shape, kind(config.dtype), device, &trained, config.seed)?;
+        tch::manual_seed(config.seed as i64);
+        weights.each(|spec, target| {
+            let _ = tch::no_grad(|| match spec.shape.len() {
+                1 => target.shallow_clone().fill_(if spec.name.ends_with(".bias") { 0.0 } else { 1.0 }),
+                _ => target.shallow_clone().normal_(0.0, weights.shape.initializer_range),
+            });
+            Ok(())
+        })?;
+        Ok(weights)
     }
 
     /// A checkpoint directory's weights, with new adapters beside them where those are trained.
@@ -109,7 +130,8 @@ impl Weights {
             // As `torch.nn.Linear` and peft begin: uniform, bounded by the inverse root of the inputs.
             let bound = (spec.shape[1] as f64).sqrt().recip();
             seeded(&spec.name, seed);
-            let drawn = Tensor::rand(spec.shape.as_slice(), (Kind::Float, Device::Cpu)) * (2.0 * bound) - bound;
+            let drawn =
+                Tensor::rand(spec.shape.as_slice(), (Kind::Float, Device::Cpu)) * (2.0 * bound) - bound;
             let _ = trained.parameter(&spec.name)?.value.copy_(&drawn);
         }
         let zeros = |spec: TensorSpec| (spec.name, Tensor::zeros(spec.shape.as_slice(), (kind, device)));
@@ -169,19 +191,32 @@ fn check(files: &Files, shape: &Architecture, folder: &Path) -> Result<()> {
     for spec in &wanted {
         let found = files.shape(&spec.name).unwrap_or_default();
         if found != spec.shape {
-            let reason = format!("`{}` has the shape {found:?}, and its config says {:?}", spec.name, spec.shape);
+            let reason =
+                format!("`{}` has the shape {found:?}, and its config says {:?}", spec.name, spec.shape);
             return Err(error(reason));
         }
     }
+    // Published tied checkpoints may hold the head all the same; then it is the embedding.
+    if shape.tie_word_embeddings && files.shape(HEAD).is_some() {
+        let same = files.raw(HEAD)?.bytes() == files.raw(EMBEDDING)?.bytes();
+        if !same {
+            complain(&format!(
+                "`{HEAD}` is not the embedding, to which the config ties the head; it is left out"
+            ));
+        }
+    }
     match unknown(files, shape).find(|name| is_read(name)) {
-        Some(name) => Err(error(format!("the checkpoint holds `{name}`, which its config does not speak of"))),
+        Some(name) => {
+            Err(error(format!("the checkpoint holds `{name}`, which its config does not speak of")))
+        }
         None => Ok(()),
     }
 }
 
 /// Names of a checkpoint's tensors that the model's formulas do not read.
 pub(crate) fn unknown<'a>(files: &'a Files, shape: &Architecture) -> impl Iterator<Item = &'a str> {
-    let known: std::collections::BTreeSet<String> = shape.tensors().into_iter().map(|spec| spec.name).collect();
+    let known: std::collections::BTreeSet<String> =
+        shape.tensors().into_iter().map(|spec| spec.name).collect();
     let tied = shape.tie_word_embeddings;
     // Published tied checkpoints may hold the head all the same; it is the embedding, and is written as that.
     files.names().filter(move |name| !known.contains(*name) && !(tied && *name == HEAD))

@@ -5,7 +5,7 @@ use finch_core::training::Event;
 use crate::dataset::{Bench, documents, fixture, packed, write};
 use crate::training::events;
 
-const CONFIG: &str = "base = \"{fixtures}qwen3\"\nsteps = 6\nbatch_packs = 1\nlr = 1e-3\n";
+const CONFIG: &str = "base = \"{fixtures}qwen3\"\nsteps = 6\nbatch_packs = 1\nlr = 1e-3\ndevice = \"cpu\"\n";
 
 fn bench(more: &str) -> Bench {
     Bench::new(&packed(documents(24, 160, 1), 3), &format!("{CONFIG}{more}"))
@@ -32,7 +32,7 @@ fn less_memory_keeps_less_of_layers_and_too_little_is_refused_with_numbers() {
     bench.config(&text(1 << 20));
     assert_eq!(plan(&bench)["fits"], false);
     let words = bench.finch_train(&["plan", "config.toml", "--data", "data"]).ok().out;
-    assert!(words.contains("does not fit in 1.0 MiB") && words.contains("state_bytes"), "{words}");
+    assert!(words.contains("does not fit in 1.0 MiB") && words.contains("lower `micro_packs`"), "{words}");
     bench.train("out").fails(3, &["F0818", "the training needs", "for weights", "micro_packs"]);
     assert!(!bench.path("out/checkpoints").exists());
 }
@@ -45,12 +45,15 @@ fn memory_that_runs_out_is_an_error_that_says_what_was_needed() {
     let mut config: serde_json::Value = serde_json::from_str(&config).expect("json");
     (config["hidden_size"], config["intermediate_size"]) = (4096.into(), 16_384.into());
     std::fs::write(bench.path("wide.json"), config.to_string()).expect("write");
-    bench.config("base = { config = \"wide.json\", init = \"random\" }\nsteps = 1\nbatch_packs = 1\nlr = 1e-3");
+    bench.config(
+        "base = { config = \"wide.json\", init = \"random\" }\nsteps = 1\nbatch_packs = 1\nlr = 1e-3",
+    );
     let program = env!("CARGO_BIN_EXE_finch-train");
     let mut limited = std::process::Command::new("bash");
     let command = "ulimit -v 1500000; exec \"$0\" run config.toml --data data --out out --json";
     limited.args(["-c", command, program]).current_dir(bench.path("")).env("OPENBLAS_NUM_THREADS", "1");
-    crate::dataset::ended(&mut limited).fails(3, &["F0818", "the training needs", "GiB in all", "state_bytes"]);
+    crate::dataset::ended(&mut limited)
+        .fails(3, &["F0818", "the training needs", "GiB in all", "state_bytes"]);
 }
 
 /// A base whose gradients are no numbers for documents that hold one token: its row of the embedding is huge.
@@ -82,8 +85,10 @@ fn a_step_that_is_no_number_is_left_out_where_that_is_the_policy() {
     // The weights hold a number that is none from the start, so no checkpoint of them may be kept.
     let ended = bench.train("skip").fails(1, &["F0807", "a weight is NaN", "embed_tokens"]);
     let all: Vec<Event> = ended.out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let skipped: Vec<_> =
-        all.iter().filter_map(|event| if let Event::Skipped(step) = event { Some(step) } else { None }).collect();
+    let skipped: Vec<_> = all
+        .iter()
+        .filter_map(|event| if let Event::Skipped(step) = event { Some(step) } else { None })
+        .collect();
     assert_eq!(skipped.len(), 1);
     assert!(skipped[0].reason.contains(&docs[2].id), "{}", skipped[0].reason);
     let steps = all.iter().filter(|event| matches!(event, Event::Step(_))).count();
@@ -114,7 +119,8 @@ fn tensors_that_no_formula_reads_are_carried_through_and_those_of_layers_are_ref
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
     let other: Vec<u8> = (0..24).collect();
     let write = |name: &str| {
-        let more = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![3], &other).expect("view");
+        let more =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![3], &other).expect("view");
         // In two files, as large models come.
         let (mut first, mut second): (Vec<_>, Vec<_>) =
             file.tensors().into_iter().partition(|(name, _)| name.contains("layers.0"));
@@ -149,7 +155,9 @@ fn held_out_losses_are_told_by_outcome_where_packs_know_it() {
     let bench = bench("");
     write(&bench.path("data"), &packs);
     let all = events(&bench.train("out").ok().out);
-    let Some(Event::Eval(eval)) = all.iter().find(|event| matches!(event, Event::Eval(_))) else { panic!("{all:?}") };
+    let Some(Event::Eval(eval)) = all.iter().find(|event| matches!(event, Event::Eval(_))) else {
+        panic!("{all:?}")
+    };
     let names: Vec<&str> = eval.outcomes.iter().map(|outcome| outcome.outcome.as_str()).collect();
     assert_eq!(names, ["improvement", "self_repair"]);
     let examples: u64 = eval.outcomes.iter().map(|outcome| outcome.examples).sum();

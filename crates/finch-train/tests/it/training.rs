@@ -32,7 +32,12 @@ fn long() -> String {
 }
 
 /// Starts a training and ends it by a signal at its first event of a kind.
-fn stopped(bench: &Bench, out: &str, signal: &str, at: fn(&Event) -> bool) -> std::process::ExitStatus {
+pub(crate) fn stopped(
+    bench: &Bench,
+    out: &str,
+    signal: &str,
+    at: fn(&Event) -> bool,
+) -> std::process::ExitStatus {
     let arguments = ["run", "config.toml", "--data", "data", "--out", out, "--json"];
     let mut child = bench
         .command(&arguments)
