@@ -8,7 +8,7 @@
 
 use finch_core::training::{self, Config};
 
-use crate::architecture::{Architecture, EMBEDDING, decays};
+use crate::architecture::{Architecture, EMBEDDING, TensorSpec, decays};
 
 /// A model's operations.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,7 +24,7 @@ impl Flops {
     pub fn new(shape: &Architecture, config: &Config) -> Self {
         let tensors = shape.tensors();
         let matrices = tensors.iter().filter(|spec| decays(&spec.shape) && spec.name != EMBEDDING);
-        let mut weights: u64 = matrices.map(|spec| spec.numel()).sum();
+        let mut weights: u64 = matrices.map(TensorSpec::numel).sum();
         if shape.tie_word_embeddings {
             weights += (shape.vocab_size * shape.hidden_size) as u64;
         }

@@ -344,7 +344,7 @@ mod tests {
             ("lora", |c| c.lora = Some(Lora::default())),
             ("rank", |c| (c.method, c.lora) = (Method::Lora, Some(Lora { rank: 0, ..Lora::default() }))),
             ("alpha", |c| {
-                (c.method, c.lora) = (Method::Lora, Some(Lora { alpha: f64::NAN, ..Lora::default() }))
+                (c.method, c.lora) = (Method::Lora, Some(Lora { alpha: f64::NAN, ..Lora::default() }));
             }),
             ("targets", |c| {
                 (c.method, c.lora) = (Method::Lora, Some(Lora { targets: [].into(), ..Lora::default() }));

@@ -133,7 +133,7 @@ impl AdamW {
         self.fused(&target, &gradient, &first, &second, lr, decay)?;
         let store = |flat: &Tensor, moved: &Tensor| {
             if flat.kind() != Kind::Float {
-                let _ = part(flat).copy_(moved);
+                part(flat).copy_(moved);
             }
         };
         store(&self.first, &first);

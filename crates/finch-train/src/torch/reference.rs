@@ -79,10 +79,10 @@ fn states(model: &Model, segments: &Segments, leaves: &mut Leaves) -> Tensor {
         let (q, k, v) = (parts(&rotated(&q, segments)), parts(&rotated(&k, segments)), parts(&v));
         let mixed: Vec<Tensor> = q.iter().zip(k.iter().zip(&v)).map(|(q, (k, v))| plain(q, k, v)).collect();
         let mixed = Tensor::cat(&mixed, 0).reshape([x.size()[0], -1]);
-        x = x + leaves.linear(&attention.o, &mixed);
+        x = &x + leaves.linear(&attention.o, &mixed);
         let h = leaves.norm(&layer.post_norm, &x);
         let gated = leaves.linear(&layer.mlp.gate, &h).silu() * leaves.linear(&layer.mlp.up, &h);
-        x = x + leaves.linear(&layer.mlp.down, &gated);
+        x = &x + leaves.linear(&layer.mlp.down, &gated);
     }
     leaves.norm(norm, &x)
 }

@@ -18,9 +18,9 @@ pub(crate) fn store(numbers: &Tensor, high: &Tensor, low: &Tensor) {
     let bits = numbers.view_dtype(Kind::Int);
     let mut rounded = &bits + (1i64 << 15);
     let _ = rounded.bitwise_right_shift_tensor_scalar_(16);
-    let _ = high.view_dtype(Kind::Int16).copy_(&rounded);
+    high.view_dtype(Kind::Int16).copy_(&rounded);
     let _ = rounded.bitwise_left_shift_tensor_scalar_(16);
-    let _ = low.shallow_clone().copy_(&(bits - rounded));
+    low.shallow_clone().copy_(&(bits - rounded));
 }
 
 /// Stores f32 numbers as bf16, each rounded up or down with the chance of its distance, so that the mean is right.
@@ -28,7 +28,7 @@ pub(crate) fn store_by_chance(numbers: &Tensor, high: &Tensor) {
     let noise = Tensor::randint(1 << 16, numbers.size(), (Kind::Int, numbers.device()));
     let mut bits = noise + numbers.view_dtype(Kind::Int);
     let _ = bits.bitwise_right_shift_tensor_scalar_(16);
-    let _ = high.view_dtype(Kind::Int16).copy_(&bits);
+    high.view_dtype(Kind::Int16).copy_(&bits);
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Weights {
             Base::Config { .. } => {
                 let weights = Self::room(shape, kind(config.dtype), device, &trained, config.seed)?;
                 weights.each(|spec, target| {
-                    let _ = target.shallow_clone().copy_(&drawn(spec, &weights.shape, config.seed));
+                    target.shallow_clone().copy_(&drawn(spec, &weights.shape, config.seed));
                     Ok(())
                 })?;
                 Ok(weights)
@@ -132,7 +132,7 @@ impl Weights {
             seeded(&spec.name, seed);
             let drawn =
                 Tensor::rand(spec.shape.as_slice(), (Kind::Float, Device::Cpu)) * (2.0 * bound) - bound;
-            let _ = trained.parameter(&spec.name)?.value.copy_(&drawn);
+            trained.parameter(&spec.name)?.value.copy_(&drawn);
         }
         let zeros = |spec: TensorSpec| (spec.name, Tensor::zeros(spec.shape.as_slice(), (kind, device)));
         let frozen = shape.tensors().into_iter().map(zeros).collect();
@@ -219,7 +219,7 @@ pub(crate) fn unknown<'a>(files: &'a Files, shape: &Architecture) -> impl Iterat
         shape.tensors().into_iter().map(|spec| spec.name).collect();
     let tied = shape.tie_word_embeddings;
     // Published tied checkpoints may hold the head all the same; it is the embedding, and is written as that.
-    files.names().filter(move |name| !known.contains(*name) && !(tied && *name == HEAD))
+    files.names().filter(move |name| !(known.contains(*name) || tied && *name == HEAD))
 }
 
 /// Whether a tensor has a name of the decoder's layers, where one that this program does not know would change the
