@@ -29,6 +29,7 @@ SHAPES = {
     "qwen3": QWEN3,
     "words": QWEN3 | {"vocab_size": 151936, "num_hidden_layers": 2, "hidden_size": 256, "intermediate_size": 768,
                       "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    "wide words": QWEN3 | {"vocab_size": 151936, "num_hidden_layers": 2, "hidden_size": 1024, "intermediate_size": 3072},
     "deep": QWEN3 | {"num_hidden_layers": 32, "hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4,
                      "num_key_value_heads": 2},
     "llama": {name: value for name, value in QWEN3.items() if name != "head_dim"} | {
@@ -46,6 +47,7 @@ CASES = [
     ("deep", "f32", 16, "everything", 1024, 256, 0.3),
     ("deep", "bf16", 10, "inputs", 8192, 1024, 0.3),
     ("llama", "bf16", 12, "everything", 4096, 2048, 1.0),
+    ("wide words", "bf16", 12, "lean", 1024, 512, 1.0),
 ]
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_ARENA_MAX": "1"}
 

@@ -198,7 +198,7 @@ struct Needs {
     /// The same of the last layer, behind whose attention untrained rows are left out.
     last: Inner,
     head: u128,
-    /// States before the head, their gradient, and the last layer's output.
+    /// States before the head, the same scaled, their gradient, and the last layer's output.
     states: u128,
     update: u128,
 }
@@ -238,8 +238,8 @@ impl Needs {
         let inner = |rows: u128| inner(shape, width, tokens, rows, card);
         let (hidden, vocabulary) = (size(shape.hidden_size), size(shape.vocab_size));
         let slice = vocabulary * size(HEAD_ROWS).min(trained_rows.max(1));
-        // Logits, their f32 form where they are not f32, and the logarithms; later the gradient in the weights' type.
-        let logits = slice * if width == 4 { 8 } else { 10 };
+        // Logits in f32, and where the weights are not f32, in their type too.
+        let logits = slice * if width == 4 { 4 } else { 4 + width };
         // The head's gradient as the sum over slices in f32, and as one slice's product or, at the end, in the weights'
         // type. Products of f32 are added where they belong.
         let trained_head = adapters.is_none() && width != 4;
@@ -268,7 +268,7 @@ impl Needs {
             inner: inner(tokens),
             last: inner(trained_rows),
             head,
-            states: trained_rows * hidden * width * 3,
+            states: trained_rows * hidden * width * 4,
             update,
         }
     }

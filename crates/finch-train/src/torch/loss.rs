@@ -3,7 +3,7 @@
 //! Logits are the largest tensor of a small model: 32k rows of Qwen3's vocabulary are 18 GiB in f32. Only rows whose
 //! next token is trained reach the head, a thousand at a time, and each slice's gradient is formed on the spot.
 
-use tch::{Kind, Reduction, Tensor};
+use tch::{Kind, Tensor};
 
 use super::parameters::Parameter;
 use finch_train::budget::HEAD_ROWS;
@@ -43,41 +43,89 @@ impl Head {
     ) -> Loss {
         let matrix = &self.weight.value;
         let (kind, count) = (states.kind(), states.size()[0]);
-        let mut by_row = Vec::new();
+        // d(w nll)/dz = w (softmax(z) - onehot(t)). What is the same for a whole row is multiplied where rows are short:
+        // into the states, for the matrix, and into the states' gradient.
+        let scale = divisor.map(|divisor| (weights / divisor).unsqueeze(1).to_kind(kind));
+        let scaled = scale.as_ref().map(|scale| states * scale);
         let dstates = divisor.map(|_| states.empty_like());
         // With bf16 weights each slice's product would be rounded before it is added; the sum is kept in f32.
-        let wide = divisor.is_some() && self.weight.gradient.is_some() && kind != Kind::Float;
-        let mut sum = wide.then(|| Tensor::zeros(matrix.size(), (Kind::Float, matrix.device())));
+        let summed = divisor.is_some() && self.weight.gradient.is_some() && kind != Kind::Float;
+        let mut sum = summed.then(|| Tensor::zeros(matrix.size(), (Kind::Float, matrix.device())));
+        let mut by_row = Vec::new();
+        let mut buffers = Buffers::new(self.rows.min(count), matrix, kind);
         let mut start = 0;
         while start < count {
             let length = self.rows.min(count - start);
             let slice = |x: &Tensor| x.narrow(0, start, length);
-            let (x, targets) = (slice(states), slice(targets));
-            let logs = x.linear(matrix, None::<Tensor>).to_kind(Kind::Float).log_softmax(-1, None);
-            by_row.push(logs.g_nll_loss(&targets, None::<Tensor>, Reduction::None, -100));
-            if let (Some(divisor), Some(dstates)) = (divisor, &dstates) {
-                // d(-log softmax(z)_t)/dz = softmax(z) - onehot(t)
-                let mut d = logs;
-                let _ = d.exp_();
-                let index = targets.unsqueeze(1);
-                let _ =
-                    d.scatter_add_(1, &index, &Tensor::full([length, 1], -1.0, (Kind::Float, d.device())));
-                let _ = d.g_mul_(&(slice(weights) / divisor).unsqueeze(1));
-                let d = d.to_kind(kind);
+            let index = slice(targets).unsqueeze(1);
+            let logs = buffers.logarithms(&slice(states), matrix);
+            let found = logs.gather(1, &index, false);
+            by_row.push(found.squeeze_dim(1).neg());
+            if let (Some(scaled), Some(dstates)) = (&scaled, &dstates) {
+                let d = buffers.gradient(&index, &found);
                 let _ = d.mm_out(&slice(dstates), matrix);
                 match &mut sum {
                     // Products of bf16 matrices have no f32 result on the CPU; on CUDA this one is not worth a branch.
-                    Some(sum) => drop(sum.g_add_(&d.transpose(0, 1).mm(&x))),
-                    None => self.weight.add_product(&d, &x),
+                    Some(sum) => drop(sum.g_add_(&d.transpose(0, 1).mm(&slice(scaled)))),
+                    None => self.weight.add_product(&d, &slice(scaled)),
                 }
             }
             start += length;
         }
+        drop(buffers);
         if let Some(sum) = sum {
             self.weight.add(|| sum.to_kind(kind));
         }
+        let dstates = dstates.zip(scale).map(|(mut dstates, scale)| dstates.g_mul_(&scale));
         let by_row = if by_row.is_empty() { weights.zeros_like() } else { Tensor::cat(&by_row, 0) };
         let sum = (&by_row * weights).to_kind(Kind::Double).sum(Kind::Double);
         Loss { sum, by_row, dstates }
+    }
+}
+
+/// Room for one slice, used again by the next: fresh pages of this size cost the CPU as much as a pass over them.
+struct Buffers {
+    /// Logits, then their logarithms, then the gradient, `[rows, vocabulary]`, f32.
+    wide: Tensor,
+    /// Logits and later the gradient in the weights' type, where it is not f32.
+    narrow: Option<Tensor>,
+    /// Rows of the slice that is in them.
+    length: i64,
+}
+
+impl Buffers {
+    fn new(rows: i64, matrix: &Tensor, kind: Kind) -> Self {
+        let room = |kind: Kind| Tensor::empty([rows, matrix.size()[0]], (kind, matrix.device()));
+        Self { wide: room(Kind::Float), narrow: (kind != Kind::Float).then(|| room(kind)), length: rows }
+    }
+
+    /// The logarithms of the probabilities that states give to each token.
+    fn logarithms(&mut self, states: &Tensor, matrix: &Tensor) -> Tensor {
+        self.length = states.size()[0];
+        let logits = self.narrow.as_ref().unwrap_or(&self.wide).narrow(0, 0, self.length);
+        let mut logs = self.wide.narrow(0, 0, self.length);
+        let _ = states.mm_out(&logits, &matrix.transpose(0, 1));
+        if self.narrow.is_some() {
+            logs.copy_(&logits);
+        }
+        // Each row is read to its end before it is written.
+        let _ = logs.shallow_clone().internal_log_softmax_out(&logs, -1, false);
+        logs
+    }
+
+    /// The gradient of the logits, where the targets' logarithms are `found`, `[rows, 1]`; the logarithms are gone.
+    fn gradient(&mut self, targets: &Tensor, found: &Tensor) -> Tensor {
+        let mut d = self.wide.narrow(0, 0, self.length);
+        let _ = d.exp_();
+        // At the target itself, p - 1 without the rounding of p, which is near 1 where the model is sure.
+        let _ = d.scatter_(1, targets, &found.expm1());
+        match &self.narrow {
+            None => d,
+            Some(narrow) => {
+                let mut narrow = narrow.narrow(0, 0, self.length);
+                narrow.copy_(&d);
+                narrow
+            }
+        }
     }
 }

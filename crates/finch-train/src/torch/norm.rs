@@ -1,7 +1,7 @@
 //! RMS norm with its gradient (Zhang and Sennrich, arXiv 1910.07467).
 //!
-//! With r = 1/sqrt(mean(x^2) + eps): y = w r x. Its gradient, with x' = r x and n the width:
-//! dx = r (w dy - x' sum(w dy x') / n), and dw = sum over rows of dy x'. On CUDA libtorch has both fused; on the CPU they
+//! With r = 1/sqrt(mean(x^2) + eps): y = w r x. Its gradient, with n the width:
+//! dx = r w dy - x r^3 sum(w dy x) / n, and dw = sum over rows of r dy x. On CUDA libtorch has both fused; on the CPU they
 //! are written out, in f32 whatever the type.
 
 use tch::{Kind, Tensor};
@@ -26,7 +26,8 @@ impl Norm {
             return x.internal_fused_rms_norm(weight.size(), Some(weight), self.epsilon);
         }
         let wide = x.to_kind(Kind::Float);
-        let mut r = wide.square().mean_dim([-1i64].as_slice(), true, None);
+        let length = wide.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true);
+        let mut r = length.square() / weight.size()[0] as f64;
         let _ = r.g_add_scalar_(self.epsilon);
         let _ = r.rsqrt_();
         (self.scaled(&wide, &r).to_kind(x.kind()), r)
@@ -63,15 +64,16 @@ impl Norm {
             self.weight.add(|| dw);
             return Ok(dx);
         }
-        let (normed, wide) = (x.to_kind(Kind::Float) * r, dy.to_kind(Kind::Float));
-        let rows: Vec<i64> = (0..x.dim() as i64 - 1).collect();
-        let product = &normed * &wide;
-        self.weight.add(|| product.sum_dim_intlist(rows.as_slice(), false, None).to_kind(weight.kind()));
+        let (wide, dy) = (x.to_kind(Kind::Float), dy.to_kind(Kind::Float));
+        let product = &wide * &dy;
+        // Sums over rows and over a row are both products with a vector.
+        self.weight.add(|| product.reshape([-1, width[0]]).tr().mv(&r.reshape([-1])).to_kind(weight.kind()));
         let weight = weight.to_kind(Kind::Float);
-        let mean = product.matmul(&weight).unsqueeze(-1) / -(width[0] as f64);
-        let mut dx = wide * weight;
-        let _ = dx.addcmul_(&normed, &mean);
+        let share = product.matmul(&weight).unsqueeze(-1) * r.pow_tensor_scalar(3) / -(width[0] as f64);
+        drop(product);
+        let mut dx = dy * weight;
         let _ = dx.g_mul_(r);
+        let _ = dx.addcmul_(&wide, &share);
         Ok(dx.to_kind(x.kind()))
     }
 }

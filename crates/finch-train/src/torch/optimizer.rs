@@ -98,7 +98,7 @@ impl AdamW {
             let mut start = range.start;
             while start < range.end {
                 // With f32 alone nothing is converted, and nothing need be cut.
-                let whole = matches!(self.rest, Rest::None) && scale == 1.0;
+                let whole = matches!(self.rest, Rest::None);
                 let end = if whole { range.end } else { range.end.min(start + PART) };
                 no_grad(|| self.update_part(parameters, start..end, lr, scale, decay))?;
                 start = end;
@@ -119,18 +119,15 @@ impl AdamW {
         let part = |x: &Tensor| x.narrow(0, range.start, range.end - range.start);
         // The same tensor where it is f32 already, so that it is updated in its place.
         let wide = |x: &Tensor| part(x).to_kind(Kind::Float);
-        let mut gradient = wide(&parameters.gradients);
-        if scale != 1.0 {
-            let _ = gradient.g_mul_scalar_(scale);
-        }
+        let gradient = wide(&parameters.gradients);
         let weights = part(&parameters.weights);
         let target = match &self.rest {
-            Rest::None | Rest::Chance => wide(&weights_of(parameters)),
+            Rest::None | Rest::Chance => wide(&parameters.weights),
             Rest::Master(master) => part(master),
             Rest::Low(low) => split::joined(&weights, &part(low)),
         };
         let (first, second) = (wide(&self.first), wide(&self.second));
-        self.fused(&target, &gradient, &first, &second, lr, decay)?;
+        self.fused([&target, &gradient, &first, &second], lr, scale, decay)?;
         let store = |flat: &Tensor, moved: &Tensor| {
             if flat.kind() != Kind::Float {
                 part(flat).copy_(moved);
@@ -147,16 +144,16 @@ impl AdamW {
         Ok(())
     }
 
+    /// Moves weights and moments in f32. The operator divides the gradient as it reads it.
     fn fused(
         &self,
-        weight: &Tensor,
-        gradient: &Tensor,
-        first: &Tensor,
-        second: &Tensor,
+        [weight, gradient, first, second]: [&Tensor; 4],
         lr: f64,
+        scale: f64,
         decay: f64,
     ) -> Result<()> {
-        let step = Tensor::full([], self.updates as f64, (Kind::Float, weight.device()));
+        let scalar = |value: f64| Tensor::full([], value, (Kind::Float, weight.device()));
+        let (step, divisor) = (scalar(self.updates as f64), (scale != 1.0).then(|| scalar(scale.recip())));
         let arguments = [
             Argument::Tensors(&[weight]),
             Argument::Tensors(&[gradient]),
@@ -171,7 +168,7 @@ impl AdamW {
             Argument::Float(self.epsilon),
             Argument::Bool(false),
             Argument::Bool(false),
-            Argument::MaybeTensor(None),
+            Argument::MaybeTensor(divisor.as_ref()),
             Argument::MaybeTensor(None),
         ];
         call("_fused_adamw_", &arguments, 0).map(drop)
@@ -196,10 +193,6 @@ impl AdamW {
             })
             .collect()
     }
-}
-
-fn weights_of(parameters: &Parameters) -> Tensor {
-    parameters.weights.shallow_clone()
 }
 
 /// The global norm of the gradient, over all weights together.
