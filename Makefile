@@ -11,7 +11,7 @@ ALL := --workspace --features finch-train/torch --locked
 BUILT := $(ALL) --bins --examples
 
 .PHONY: demo test libtorch format lint unit alone docs peers peers-torch deny sample-logs faults azurite fuzz bench \
-  trainer-dist
+  bench-train trainer-dist
 
 demo: libtorch
 	$(CARGO) build --release $(ALL)
@@ -81,6 +81,12 @@ bench: libtorch
 	  $(CARGO) install b3sum --locked --root build/b3sum --target-dir build/b3sum/target || true; fi
 	for bench in noop hash memory readers near relational; do echo; echo "== $$bench"; python3 benches/$$bench.py \
 	  --finch $(TARGET)/release/finch --generate $(TARGET)/release/examples/generate || exit 1; done
+
+# Training beside PyTorch, and plans of memory beside what is taken; 5 GB for PyTorch, and 7 GB of memory.
+bench-train: libtorch
+	$(CARGO) build --release $(BUILT)
+	for bench in train plan; do echo; echo "== $$bench"; python3 benches/$$bench.py \
+	  --finch-train $(TARGET)/release/finch-train || exit 1; done
 
 # The trainer for machines without Rust, as an archive in build/ that names no path of this machine. A build of its own
 # (build/dist-target, some minutes), so that the others stay as they are.

@@ -28,6 +28,25 @@ def arguments(description: str, **sizes: str) -> argparse.Namespace:
     return found
 
 
+def of_trainer(description: str, work: str) -> argparse.ArgumentParser:
+    """The arguments of every benchmark of the trainer, to be read by `with_trainer`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--finch-train", dest="finch", type=Path, default=ROOT / "target/release/finch-train",
+                        help="the program; its other half, finch-train-torch, is beside it")
+    parser.add_argument("--work", type=Path, default=ROOT / "build/bench" / work, help="where models are made")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--markdown", action="store_true")
+    return parser
+
+
+def with_trainer(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What the arguments say, if the program is there."""
+    found = parser.parse_args()
+    if not found.finch.is_file():
+        sys.exit(f"error: `{found.finch}` is not there; `make bench-train` builds it, `--finch-train` names another")
+    return found
+
+
 def logs(found: argparse.Namespace, *size: str) -> Path:
     """A folder with generated logs and their specs, made once for a size."""
     folder = found.work / "-".join(["logs", *(part.lstrip("-") for part in size)])

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import watch
-from bench import ROOT, machine
+from bench import ROOT, machine, of_trainer, with_trainer
 
 sys.path.append(str(ROOT / "tests/peers"))
 from check_model import PACKAGES, packages
@@ -39,7 +39,7 @@ CONFIG = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "tie_word_embeddings": False, "attention_bias": False,
 }
 # What `finch-train` sets for itself: memory that a step frees goes to the next one, not to the kernel.
-MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483648"}
+MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=2147483648"}
 # How far the losses of two programs may be apart in f32.
 AGREE = 1e-4
 
@@ -64,23 +64,15 @@ def last_half(turn: dict, value) -> float:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--finch-train", dest="finch", type=Path, default=ROOT / "target/release/finch-train",
-                        help="the program; its other half, finch-train-torch, is beside it")
-    parser.add_argument("--work", type=Path, default=ROOT / "build/bench/train", help="where the weights are made")
+    parser = of_trainer(__doc__, "train")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--document", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="torch.compile too; needs a C++ compiler")
     parser.add_argument("--only", choices=["finch"], help="without PyTorch, and without the weights that it makes")
     parser.add_argument("--json", type=Path, help="write every turn of every contestant here")
-    parser.add_argument("--markdown", action="store_true")
-    found = parser.parse_args()
-    if not found.finch.is_file():
-        sys.exit(f"error: `{found.finch}` is not there; `make bench` builds it, `--finch-train` names another")
-    return found
+    return with_trainer(parser)
 
 
 def weights() -> Path:

@@ -26,9 +26,11 @@ const LINKED: &str = "finch-train-torch";
 /// What `scripts/libtorch.py` leaves beside the libraries when it is done.
 const SET_UP: &str = "finch-setup.json";
 
-/// Settings of glibc's malloc for training on the CPU: what a step frees, the next one gets again. By default every large
-/// tensor gets pages of its own, which the kernel clears: a tenth of a step's time, and a quarter of one in bf16.
-const MALLOC: &str = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483648";
+/// Settings of glibc's malloc for training on the CPU: what a step frees, the next one gets again. By default most of it
+/// goes back to the kernel, which clears every page before it gives it out again, at the cost of a pass over each tensor.
+/// Blocks of 32 MiB, the most that every glibc can be told, still come and go alone: one heap for all of them would grow
+/// by a third through what lies between them (`benches/plan.py` shows both).
+const MALLOC: &str = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=2147483648";
 
 /// How to get one.
 const HINT: &str = "`python3 scripts/libtorch.py` in finch's repository sets up libtorch for the CPU; for CUDA, \

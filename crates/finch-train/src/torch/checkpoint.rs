@@ -29,7 +29,7 @@ use finch_train::error::{Error, Result};
 use finch_train::log::complain;
 use finch_train::losses::{self, ExampleLoss};
 
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const FOLDER: &str = "checkpoints";
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -58,11 +58,19 @@ pub(crate) struct Identity {
     data: Digest,
 }
 
+/// How far a training is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Point {
+    /// Steps done.
+    pub(crate) step: u64,
+    /// Of them, the last so many in a row were left out.
+    pub(crate) skipped: u64,
+}
+
 #[derive(Serialize, Deserialize)]
 struct State {
     identity: Identity,
-    /// Steps done.
-    step: u64,
+    point: Point,
     /// Updates done by the optimizer.
     updates: u64,
     /// The digest of every other file of the checkpoint.
@@ -74,7 +82,7 @@ struct State {
 impl State {
     /// The digest of everything but the seal.
     fn digest(&self) -> Digest {
-        let unsealed = serde_json::json!([self.identity, self.step, self.updates, self.files]);
+        let unsealed = serde_json::json!([self.identity, self.point, self.updates, self.files]);
         Digest::of_bytes(finch_core::manifest::canonical_json(&unsealed).as_bytes())
     }
 }
@@ -82,8 +90,8 @@ impl State {
 /// What a training goes on from, besides weights and moments.
 #[derive(Debug, Default)]
 pub(crate) struct Resumed {
-    /// Steps done; none when the training begins.
-    pub(crate) step: Option<u64>,
+    /// How far it is; none when it begins.
+    pub(crate) point: Option<Point>,
     /// Losses that were measured so far.
     pub(crate) losses: Vec<ExampleLoss>,
 }
@@ -147,7 +155,7 @@ pub(crate) fn folder(out: &Path, step: u64) -> PathBuf {
 pub(crate) fn save(
     out: &Path,
     identity: &Identity,
-    step: u64,
+    point: Point,
     parameters: &Parameters,
     optimizer: &AdamW,
     losses: &[ExampleLoss],
@@ -155,7 +163,7 @@ pub(crate) fn save(
 ) -> Result<PathBuf> {
     let all = out.join(FOLDER);
     fs::create_dir_all(&all).map_err(Error::io("create", &all))?;
-    let target = folder(out, step);
+    let target = folder(out, point.step);
     publish(out, &target, |aside| {
         write(&aside.join(WEIGHTS), parameters.named(&parameters.weights))?;
         write(&aside.join(OPTIMIZER), optimizer.state(parameters))?;
@@ -166,7 +174,7 @@ pub(crate) fn save(
         }
         let mut state = State {
             identity: identity.clone(),
-            step,
+            point,
             updates: optimizer.updates,
             files: digests,
             seal: None,
@@ -175,7 +183,8 @@ pub(crate) fn save(
         write_json(&aside.join(STATE), &state)
     })?;
     // What stands behind this step was refused when the training was resumed, and is not of it.
-    let (mut old, stale): (Vec<_>, Vec<_>) = steps(&all)?.into_iter().partition(|(known, _)| *known <= step);
+    let (mut old, stale): (Vec<_>, Vec<_>) =
+        steps(&all)?.into_iter().partition(|(known, _)| *known <= point.step);
     old.truncate(old.len().saturating_sub(usize::try_from(keep.newest).unwrap_or(usize::MAX).max(1)));
     old.retain(|(known, _)| keep.best != Some(*known));
     for (_, folder) in old.into_iter().chain(stale) {
@@ -273,7 +282,7 @@ fn load(
     read(&checkpoint.join(WEIGHTS), parameters.named(&parameters.weights))?;
     read(&checkpoint.join(OPTIMIZER), optimizer.state(parameters))?;
     optimizer.updates = state.updates;
-    Ok(Resumed { step: Some(state.step), losses: losses::read(&checkpoint.join(files::LOSSES))? })
+    Ok(Resumed { point: Some(state.point), losses: losses::read(&checkpoint.join(files::LOSSES))? })
 }
 
 /// Copies a file's tensors into others of the same names and shapes; every one must be there.

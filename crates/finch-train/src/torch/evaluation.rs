@@ -12,7 +12,7 @@ use finch_train::architecture::Architecture;
 use finch_train::cli;
 use finch_train::error::{Error, Result};
 use finch_train::held_out::{self, Chosen, NOT_TRAINED};
-use finch_train::log::{by_task, say};
+use finch_train::log::{by_outcome, by_task, say};
 use finch_train::losses::{ExampleLoss, TokenLosses};
 use finch_train::packs::{Pack, Packs};
 use finch_train::sequence::Sequence;
@@ -198,7 +198,8 @@ pub(crate) fn run(command: &cli::Eval) -> Result<()> {
         file.finish()?;
     }
     let eval = measured.event;
-    let words = format!("loss   {:.4} nats per token\n{}", eval.loss, by_task(&eval));
+    let (tasks, outcomes) = (by_task(&eval), by_outcome(&eval));
+    let words = format!("loss   {:.4} nats per token\n{tasks}{outcomes}", eval.loss);
     let event = Event::Eval(eval);
     let line = serde_json::to_string(&event)
         .map_err(|source| Error::io("write", "standard output")(std::io::Error::other(source)))?;

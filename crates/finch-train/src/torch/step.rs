@@ -1,5 +1,6 @@
 //! One step's gradient: several forward and backward passes that add up, whatever the split into micro-batches.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tch::no_grad;
@@ -34,6 +35,16 @@ pub(crate) struct Phases {
     pub(crate) head: f64,
     /// The layers' backward passes.
     pub(crate) backward: f64,
+}
+
+impl Phases {
+    /// Milliseconds by name, with those of the update.
+    pub(crate) fn named(&self, optimizer: f64) -> BTreeMap<String, f64> {
+        let Self { data, forward, head, backward } = *self;
+        let names = ["data", "forward", "head", "backward", "optimizer"];
+        let seconds = [data, forward, head, backward, optimizer];
+        names.into_iter().zip(seconds).map(|(name, seconds)| (name.to_owned(), seconds * 1e3)).collect()
+    }
 }
 
 /// Computes the gradient of the mean loss over the trained tokens of all `chosen` packs, `micro` packs at a time.

@@ -10,11 +10,11 @@ use finch_core::training::{
 };
 use finch_core::{Code, Digest, Kind};
 
-use super::checkpoint::{self, Identity, Resumed};
+use super::checkpoint::{self, Identity, Point, Resumed};
 use super::evaluation::Work;
 use super::finished::Finished;
 use super::optimizer::{broken_weight, clip_scale, gradient_norm};
-use super::step::{Gradient, accumulate};
+use super::step::accumulate;
 use super::stop::Stop;
 use super::weights::Weights;
 use super::{AdamW, Model, device, evaluation, export, measure, step};
@@ -79,8 +79,9 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
     let outcome = super::guarded(|| {
         let model = Model::new(Weights::begin(&config, shape, machine.device)?)?;
         let mut optimizer = AdamW::new(&model.parameters, &config);
-        let Resumed { step, losses } = checkpoint::resume(out, &identity, &model.parameters, &mut optimizer)?;
-        start.resumed_from = step;
+        let Resumed { point, losses } =
+            checkpoint::resume(out, &identity, &model.parameters, &mut optimizer)?;
+        start.resumed_from = point.map(|point| point.step);
         let stop = Stop::listen()?;
         log.event(&Event::Start(start.clone()))?;
         let mut training = Training {
@@ -98,8 +99,8 @@ pub(crate) fn run(command: &cli::Run) -> Result<()> {
             log,
             losses,
             tokens_seen: 0,
-            skipped: 0,
-            saved: step,
+            skipped: point.map_or(0, |point| point.skipped),
+            saved: start.resumed_from,
             stop,
         };
         training.run(&mut batches, &train, start.clone(), &carried, &companions)
@@ -275,7 +276,7 @@ impl Training<'_> {
             tokens_per_second: totals.tokens as f64 / seconds,
             tflops,
             mfu: self.convention.peak_tflops.map(|peak| tflops / peak),
-            phase_ms: phases(&gradient, updating.elapsed().as_secs_f64()),
+            phase_ms: gradient.seconds.named(updating.elapsed().as_secs_f64()),
             memory: device::peak_memory(),
             device_memory: device::used_memory(self.model.device),
         };
@@ -323,8 +324,16 @@ impl Training<'_> {
         let keep =
             checkpoint::Keep { newest: self.config.keep_checkpoints, best: best.map(|best| best.step) };
         let parameters = &self.model.parameters;
-        let path =
-            checkpoint::save(self.out, self.identity, step, parameters, &self.optimizer, &self.losses, keep)?;
+        let point = Point { step, skipped: self.skipped };
+        let path = checkpoint::save(
+            self.out,
+            self.identity,
+            point,
+            parameters,
+            &self.optimizer,
+            &self.losses,
+            keep,
+        )?;
         self.saved = Some(step);
         self.log.event(&Event::Checkpoint { step, path: path.display().to_string() })?;
         Ok(path)
@@ -356,16 +365,4 @@ fn batch_digest(packs: &Packs, chosen: &[usize]) -> Digest {
     documents
         .fold(Kind::Choice.fields().text("batch"), |fields, document| fields.text(&document.example_id))
         .finish()
-}
-
-fn phases(gradient: &Gradient, optimizer: f64) -> BTreeMap<String, f64> {
-    let seconds = &gradient.seconds;
-    let phases = [
-        ("data", seconds.data),
-        ("forward", seconds.forward),
-        ("head", seconds.head),
-        ("backward", seconds.backward),
-        ("optimizer", optimizer),
-    ];
-    phases.into_iter().map(|(name, seconds)| (name.to_owned(), seconds * 1e3)).collect()
 }

@@ -247,6 +247,7 @@ impl Bench {
     }
 
     /// Trains into a folder.
+    #[cfg(feature = "torch")]
     pub(crate) fn train(&self, out: &str) -> Ended {
         self.finch_train(&["run", "config.toml", "--data", "data", "--out", out, "--json"])
     }

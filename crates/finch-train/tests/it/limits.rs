@@ -56,17 +56,21 @@ fn memory_that_runs_out_is_an_error_that_says_what_was_needed() {
         .fails(3, &["F0818", "the training needs", "GiB in all", "state_bytes"]);
 }
 
-/// A base whose gradients are no numbers for documents that hold one token: its row of the embedding is huge.
-fn poisoned(bench: &Bench, token: usize) {
+const EMBEDDING: &str = "model.embed_tokens.weight";
+
+/// A base some of whose weights, of one tensor, are this value.
+fn poisoned(bench: &Bench, name: &str, elements: std::ops::Range<usize>, value: f32) {
     let base = bench.path("base");
     std::fs::create_dir(&base).expect("folder");
     std::fs::copy(fixture("qwen3/config.json"), base.join("config.json")).expect("copy");
     let mut bytes = std::fs::read(fixture("qwen3/model.safetensors")).expect("read");
     let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
     let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).expect("header");
-    let offset = header["model.embed_tokens.weight"]["data_offsets"][0].as_u64().expect("offset") as usize;
-    let start = 8 + length + offset + token * 32 * 4;
-    bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let offset = header[name]["data_offsets"][0].as_u64().expect("offset") as usize;
+    for element in elements {
+        let start = 8 + length + offset + element * 4;
+        bytes[start..start + 4].copy_from_slice(&value.to_le_bytes());
+    }
     std::fs::write(base.join("model.safetensors"), bytes).expect("write");
 }
 
@@ -78,7 +82,7 @@ fn a_step_that_is_no_number_is_left_out_where_that_is_the_policy() {
     let packs: Vec<_> = docs.iter().map(|doc| (None, vec![doc.clone()])).collect();
     let text = "base = \"base\"\nepochs = 1\nbatch_packs = 1\nlr = 1e-3\n";
     let bench = Bench::new(&packs, text);
-    poisoned(&bench, 150);
+    poisoned(&bench, EMBEDDING, 150 * 32..150 * 32 + 1, f32::NAN);
     bench.train("stop").fails(1, &["F0807", "the loss is NaN, first in the embedding", &docs[2].id]);
 
     bench.config(&format!("{text}not_finite = \"skip\""));
@@ -104,9 +108,22 @@ fn ten_steps_in_a_row_that_are_no_numbers_end_a_training_all_the_same() {
     let packs: Vec<_> = docs.iter().map(|doc| (None, vec![doc.clone()])).collect();
     let bench =
         Bench::new(&packs, "base = \"base\"\nepochs = 1\nbatch_packs = 1\nlr = 1e-3\nnot_finite = \"skip\"");
-    poisoned(&bench, 150);
+    poisoned(&bench, EMBEDDING, 150 * 32..150 * 32 + 1, f32::NAN);
     let ended = bench.train("out").fails(1, &["F0807", "step 10: the loss is NaN"]);
     assert_eq!(ended.out.matches("\"event\":\"skipped\"").count(), 9);
+}
+
+#[test]
+fn steps_that_were_left_out_before_a_checkpoint_count_after_it() {
+    let packs: Vec<_> = documents(14, 40, 1).iter().map(|doc| (None, vec![doc.clone()])).collect();
+    let text = "base = \"base\"\nepochs = 1\nbatch_packs = 1\nlr = 1e-3\nnot_finite = \"skip\"\n";
+    let bench = Bench::new(&packs, &format!("{text}checkpoint_every = 8"));
+    // Finite, so that a checkpoint of it is kept; and too large for any loss to be.
+    poisoned(&bench, "model.norm.weight", 0..32, f32::MAX);
+    for skipped in [9, 1] {
+        let ended = bench.train("out").fails(1, &["F0807", "step 10: the loss is NaN"]);
+        assert_eq!(ended.out.matches("\"event\":\"skipped\"").count(), skipped);
+    }
 }
 
 #[test]

@@ -143,7 +143,7 @@ pub(crate) fn forget_the_optimizer(out: &Path) {
         serde_json::from_slice(&std::fs::read(&state).expect("state")).expect("JSON");
     let digest = finch_core::digest::of_file(&path).expect("digest");
     said["files"]["optimizer.safetensors"] = digest.to_string().into();
-    let sealed = serde_json::json!([said["identity"], said["step"], said["updates"], said["files"]]);
+    let sealed = serde_json::json!([said["identity"], said["point"], said["updates"], said["files"]]);
     let seal = finch_core::Digest::of_bytes(finch_core::manifest::canonical_json(&sealed).as_bytes());
     said["seal"] = seal.to_string().into();
     std::fs::write(state, said.to_string()).expect("write");
