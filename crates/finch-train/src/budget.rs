@@ -14,8 +14,10 @@ use crate::packs::Packs;
 /// Rows of logits that are computed together.
 pub const HEAD_ROWS: i64 = 1024;
 
-/// Elements that the optimizer converts together.
-pub const UPDATE_ELEMENTS: u64 = 1 << 24;
+/// Elements that the optimizer converts together: on a card few launches, on the CPU temporaries that stay in the cache.
+pub const fn update_elements(card: bool) -> u64 {
+    if card { 1 << 24 } else { 1 << 20 }
+}
 
 /// What CUDA's context, cuBLAS's workspace and the allocator's slack take on a card: an estimate, not measured yet.
 pub const LIBRARIES: u64 = 3 << 30;
@@ -246,7 +248,7 @@ impl Needs {
         // On the CPU, products of bf16 matrices are formed in f32.
         let product = if card { width } else { width + 4 };
         let head = logits + if trained_head { vocabulary * hidden * (4 + product) } else { 0 };
-        let part = trainable.min(u128::from(UPDATE_ELEMENTS));
+        let part = trainable.min(u128::from(update_elements(card)));
         let update = match (config.dtype, config.state_bytes) {
             (DType::F32, _) => 0,
             // The gradient; the weights where they are joined or widened; moments where they are narrow; and three

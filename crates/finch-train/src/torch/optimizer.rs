@@ -12,10 +12,11 @@ use tch::{Device, Kind, Tensor, no_grad};
 use super::dispatch::{Argument, call};
 use super::parameters::Parameters;
 use super::split;
+use finch_train::budget::update_elements;
 use finch_train::error::Result;
 
-/// Elements that are updated together where something must be converted: 64 MiB a temporary in f32.
-const PART: i64 = finch_train::budget::UPDATE_ELEMENTS as i64;
+/// Elements that are looked at together for numbers that are none.
+const PART: i64 = 1 << 24;
 
 /// Elements whose squares are added up in f32 before f64 takes over.
 const NORM_PART: i64 = 1 << 20;
@@ -94,12 +95,13 @@ impl AdamW {
             tch::manual_seed(i64::from_le_bytes(first));
         }
         let (total, decayed) = (parameters.weights.size()[0], parameters.decayed);
+        let part = update_elements(parameters.weights.device().is_cuda()) as i64;
         for (range, decay) in [(0..decayed, self.weight_decay), (decayed..total, 0.0)] {
             let mut start = range.start;
             while start < range.end {
                 // With f32 alone nothing is converted, and nothing need be cut.
                 let whole = matches!(self.rest, Rest::None);
-                let end = if whole { range.end } else { range.end.min(start + PART) };
+                let end = if whole { range.end } else { range.end.min(start + part) };
                 no_grad(|| self.update_part(parameters, start..end, lr, scale, decay))?;
                 start = end;
             }
