@@ -28,20 +28,22 @@ def arguments(description: str, **sizes: str) -> argparse.Namespace:
     return found
 
 
-def of_trainer(description: str, work: str) -> argparse.ArgumentParser:
-    """The arguments of every benchmark of the trainer, to be read by `with_trainer`."""
+def trainer_arguments(description: str, work: str) -> argparse.ArgumentParser:
+    """The arguments of every benchmark of the trainer, to be read by `parsed`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--finch-train", dest="finch", type=Path, default=ROOT / "target/release/finch-train",
                         help="the program; its other half, finch-train-torch, is beside it")
     parser.add_argument("--work", type=Path, default=ROOT / "build/bench" / work, help="where models are made")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--threads", type=int, default=2, help="libtorch's threads")
+    parser.add_argument("--markdown", action="store_true", help="tables for a page")
     return parser
 
 
-def with_trainer(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """What the arguments say, if the program is there."""
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What the arguments say, if the program is there. Settings of malloc are those of the benchmark alone."""
     found = parser.parse_args()
+    for name in [name for name in os.environ if name in ("GLIBC_TUNABLES", "LD_PRELOAD") or name.startswith("MALLOC_")]:
+        del os.environ[name]
     if not found.finch.is_file():
         sys.exit(f"error: `{found.finch}` is not there; `make bench-train` builds it, `--finch-train` names another")
     return found

@@ -15,7 +15,7 @@ import json
 import sys
 
 import watch
-from bench import machine, of_trainer, with_trainer
+from bench import machine, parsed, trainer_arguments
 
 QWEN3 = {
     "model_type": "qwen3", "vocab_size": 32000, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
@@ -23,7 +23,7 @@ QWEN3 = {
     "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "initializer_range": 0.02, "tie_word_embeddings": False,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
 }
-# Few layers under many words; narrow layers, many of them; no biases, all heads with keys of their own.
+# Few layers under many words, narrow and wide; narrow layers, many of them; no biases, all heads with keys of their own.
 SHAPES = {
     "qwen3": QWEN3,
     "words": QWEN3 | {"vocab_size": 151936, "num_hidden_layers": 2, "hidden_size": 256, "intermediate_size": 768,
@@ -52,9 +52,9 @@ MALLOC = ["MALLOC_MMAP_THRESHOLD_=65536", "MALLOC_TRIM_THRESHOLD_=0", "MALLOC_AR
 
 
 def arguments() -> argparse.Namespace:
-    parser = of_trainer(__doc__, "plan")
+    parser = trainer_arguments(__doc__, "plan")
     parser.add_argument("--steps", type=int, default=2, help="two, so that a step begins beside the optimizer's state")
-    return with_trainer(parser)
+    return parsed(parser)
 
 
 def measure(shape: str, dtype: str, state: int, kept: str, tokens: int, document: int,
@@ -67,12 +67,12 @@ def measure(shape: str, dtype: str, state: int, kept: str, tokens: int, document
                "--threads", found.threads, "--json"]
     command = [str(part) for part in command]
     keeps = watch.timed(command, found.work / "words", out)
-    whole = json.loads(out.read_text())["anonymous_peak"]
+    first = json.loads(out.read_text())
     gives = watch.timed(["env", *MALLOC, *command], found.work / "words", out)
     said = json.loads(out.read_text())
     before = said["anonymous_before"]
     planned, taken, seen = said["plan_bytes"], said["anonymous_peak"] - before, gives.anonymous - before
-    held = max(whole, keeps.anonymous) - before
+    held = max(first["anonymous_peak"], keeps.anonymous) - first["anonymous_before"]
     off = [planned / taken - 1, planned / held - 1]
     row = [f"{shape}, {said['parameters'] / 1e6:.0f} M", dtype, str(state), kept, f"{tokens:,} in {document:,}, {trained:.0%}",
            f"{planned / 1e6:.0f}", f"{taken / 1e6:.0f}", f"{seen / 1e6:.0f}", f"{off[0]:+.1%}", f"{held / 1e6:.0f}", f"{off[1]:+.1%}"]

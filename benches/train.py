@@ -4,20 +4,21 @@
 A Qwen3 of 58 million random weights trains in f32 on packs of equal documents: once every token, once the last third of
 each document, as finch trains transitions. PyTorch gets what a careful user would give it: fused AdamW, documents kept
 apart by a call of attention for each or laid out as rows, the head for trained rows alone, the settings of malloc that
-finch-train gives itself, and with `--compile` torch.compile, which takes minutes before its first step. One row has malloc
-as it is, which is what PyTorch's users have. All start from the same weights and see the same tokens; the losses of all
-steps must agree to 1e-4, or there is no table and the exit code is 1.
+finch-train gives itself or malloc as it is (each runs both ways), and with `--compile` torch.compile, which takes minutes
+before its first step. All start from the same weights and see the same tokens; the losses of all steps must agree to 1e-4,
+or there is no table and the exit code is 1.
 
 Contestants take turns; a rate is the median over turns of the median of the last half of the steps. The first step of
 each process warms up. Memory is the peak of the process tree: anonymous, and resident with the libraries' pages.
 
 `--times` are the turns, `--tokens` and `--document` the sizes of packs and documents, `--only finch` leaves PyTorch out.
-Needs 5 GB of disk for PyTorch, which goes where `make peers-torch` puts it, and 6 GB of memory.
+Needs 5 GB of disk for PyTorch, which goes where `make peers-torch` puts it, and 7 GB of memory.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import watch
-from bench import ROOT, machine, of_trainer, with_trainer
+from bench import ROOT, machine, parsed, trainer_arguments
 
 sys.path.append(str(ROOT / "tests/peers"))
 from check_model import PACKAGES, packages
@@ -38,8 +39,8 @@ CONFIG = {
     "hidden_act": "silu", "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "initializer_range": 0.02,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "tie_word_embeddings": False, "attention_bias": False,
 }
-# What `finch-train` sets for itself: memory that a step frees goes to the next one, not to the kernel.
-MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=2147483648"}
+# What `finch-train` sets for itself: blocks below 32 MiB that a step frees go to the next one, not to the kernel.
+MALLOC = re.search(r'MALLOC: &str = "(.*)"', (ROOT / "crates/finch-train/src/libtorch.rs").read_text())[1]
 # How far the losses of two programs may be apart in f32.
 AGREE = 1e-4
 
@@ -50,12 +51,15 @@ class Contestant:
 
     name: str
     options: list | None
-    malloc: dict = field(default_factory=lambda: MALLOC)
+    malloc: bool = False
     turns: list = field(default_factory=list)
     runs: list = field(default_factory=list)
 
+    def rates(self) -> list:
+        return sorted(turn["tokens"] / last_half(turn, lambda step: step["seconds"]) for turn in self.turns)
+
     def rate(self) -> float:
-        return statistics.median(turn["tokens"] / last_half(turn, lambda step: step["seconds"]) for turn in self.turns)
+        return statistics.median(self.rates())
 
 
 def last_half(turn: dict, value) -> float:
@@ -64,7 +68,7 @@ def last_half(turn: dict, value) -> float:
 
 
 def arguments() -> argparse.Namespace:
-    parser = of_trainer(__doc__, "train")
+    parser = trainer_arguments(__doc__, "train")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=4096)
@@ -72,7 +76,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="torch.compile too; needs a C++ compiler")
     parser.add_argument("--only", choices=["finch"], help="without PyTorch, and without the weights that it makes")
     parser.add_argument("--json", type=Path, help="write every turn of every contestant here")
-    return with_trainer(parser)
+    return parsed(parser)
 
 
 def weights() -> Path:
@@ -98,7 +102,7 @@ def turn(contestant: Contestant, model: Path, trained: float) -> None:
         run = watch.timed([str(part) for part in [found.finch, "bench", model, *pack, "--json"]], found.work / "words", out)
     else:
         command = [sys.executable, OPPONENT, model, *pack, *contestant.options, "--out", out]
-        command = ["env", *(f"{name}={value}" for name, value in contestant.malloc.items()), *command]
+        command = ["env", f"GLIBC_TUNABLES={MALLOC}", *command] if contestant.malloc else command
         run = watch.timed([str(part) for part in command], found.work / "words")
     contestant.turns.append(json.loads(out.read_text()))
     contestant.runs.append(run)
@@ -109,9 +113,8 @@ def contest(title: str, model: Path, trained: float, variants: dict) -> list:
     """All contestants in turns, for one choice of trained tokens; their table."""
     contestants = [Contestant("finch-train", None)]
     if not found.only:
-        contestants += [Contestant(f"PyTorch, {name}", options) for name, options in variants.items()]
-        name, options = list(variants.items())[-1]
-        contestants.append(Contestant("PyTorch, the last again, malloc as it is", options, malloc={}))
+        contestants += [Contestant(f"PyTorch, {name}{setting}", options, malloc)
+                        for name, options in variants.items() for setting, malloc in (("", False), (", malloc set", True))]
     for at in range(found.times):
         # Nobody is always first on a machine that warms up.
         for contestant in contestants[at % len(contestants):] + contestants[:at % len(contestants)]:
@@ -122,11 +125,11 @@ def contest(title: str, model: Path, trained: float, variants: dict) -> list:
           f"{first['trained_tokens']:,} of them trained")
     agree(finch, peers)
     best = max((peer.rate() for peer in peers), default=None)
-    rows = [["", "tokens/s", "of the best peer", "anonymous MB", "resident MB", "others' load"]]
+    rows = [["", "tokens/s", "of turns", "of the best peer", "anonymous MB", "resident MB", "others' load"]]
     for one in contestants:
         part = f"{one.rate() / best:.2f}" if best else "-"
         median = lambda value: statistics.median(map(value, one.runs))
-        rows.append([one.name, f"{one.rate():.1f}", part, f"{median(lambda run: run.anonymous) / 1e6:.0f}",
+        rows.append([one.name, f"{one.rate():.1f}", f"{one.rates()[0]:.0f}-{one.rates()[-1]:.0f}", part, f"{median(lambda run: run.anonymous) / 1e6:.0f}",
                      f"{median(lambda run: run.resident) / 1e6:.0f}", f"{median(lambda run: run.others):.0%}"])
     watch.show(rows, found.markdown, 1)
     phases(contestants)

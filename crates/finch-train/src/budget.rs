@@ -361,11 +361,11 @@ fn inner(shape: &Architecture, width: u128, tokens: u128, rows: u128, card: bool
         + (tokens * (heads + head_norms + 1) + rows) * 4;
     // Normed rows, q and k normed and rotated, normed rows again, and the gated product.
     let rest = (tokens * (hidden + queries + keys) + rows * (hidden + inner)) * width;
-    // On the way forward: the output; what is computed and not kept; on the CPU, a norm's squares in f32.
+    // On the way forward: the output; what is computed and not kept; on the CPU, a norm's rows in f32 before and after.
     let output = rows * hidden * width;
-    let squares = if card { 0 } else { tokens * hidden * 4 };
+    let normed = if card || width == 4 { 0 } else { 2 * tokens * hidden * 4 };
     let loose = (tokens * hidden + rows * (hidden + inner)) * width;
-    let forward = [output + squares, output + squares + loose, output + squares + lean + loose];
+    let forward = [output + normed, output + normed + loose, output + normed + lean + loose];
     // On the way back: through the MLP, three of its width and the gradient of the stream; through attention, the
     // gradients of what it read, before and after the rotation, and of the stream.
     let mlp = rows * (3 * inner + hidden) * width;

@@ -28,8 +28,8 @@ const SET_UP: &str = "finch-setup.json";
 
 /// Settings of glibc's malloc for training on the CPU: what a step frees, the next one gets again. By default most of it
 /// goes back to the kernel, which clears every page before it gives it out again, at the cost of a pass over each tensor.
-/// Blocks of 32 MiB, the most that every glibc can be told, still come and go alone: one heap for all of them would grow
-/// by a third through what lies between them (`benches/plan.py` shows both).
+/// Blocks of 32 MiB, the most that every glibc can be told, still come and go alone: in one heap with small ones they
+/// would leave gaps that nothing fits.
 const MALLOC: &str = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=2147483648";
 
 /// How to get one.
@@ -238,6 +238,14 @@ fn python() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_sets_malloc_has_set_it() {
+        for name in ["GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "LD_PRELOAD"] {
+            assert!(sets_malloc(name.as_ref()), "{name}");
+        }
+        assert!(!sets_malloc("PATH".as_ref()) && !sets_malloc("LD_LIBRARY_PATH".as_ref()));
+    }
 
     fn found(by: &'static str, version: Option<&str>, cuda: bool) -> Found {
         Found { folder: by.into(), by, version: version.map(str::to_owned), cuda }

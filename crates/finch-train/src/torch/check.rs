@@ -9,8 +9,9 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::attention::Path;
+use super::loss::Head;
 use super::optimizer::AdamW;
-use super::parameters::Parameters;
+use super::parameters::{Parameter, Parameters};
 use super::reference::{self, distance};
 use super::step::{self, Phases};
 use super::weights::Weights;
@@ -59,6 +60,7 @@ pub(crate) fn run(command: &cli::Check) -> Result<()> {
         gradients(&mut tally, name, &shape, machine.device)?;
     }
     attention(&mut tally, machine.device)?;
+    head(&mut tally, machine.device);
     updates(&mut tally, machine.device)?;
     match tally.failed {
         0 => {
@@ -201,6 +203,39 @@ fn attention(tally: &mut Tally, device: Device) -> Result<()> {
     Ok(())
 }
 
+/// The head alone, with as many tokens as real vocabularies have: on a card other kernels compute rows of that length.
+fn head(tally: &mut Tally, device: Device) {
+    let (vocabulary, width, rows) = (151_937, 64, 40);
+    for (kind, limit) in [(Kind::Float, 1e-5), (Kind::BFloat16, 1e-2)] {
+        tch::manual_seed(13);
+        let drawn =
+            |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu)).to_kind(kind).to_device(device);
+        let (matrix, states) = (drawn([vocabulary, width]) * 0.1, drawn([rows, width]));
+        let targets = Tensor::randint(vocabulary, [rows], (Kind::Int64, Device::Cpu)).to_device(device);
+        let weights = Tensor::linspace(0.1, 1.0, rows, (Kind::Float, Device::Cpu)).to_device(device);
+        let gradient = matrix.zeros_like();
+        let parameter = Parameter { value: matrix.shallow_clone(), gradient: Some(gradient.shallow_clone()) };
+        // Slices of 16, 16 and 8 rows.
+        let head = Head { weight: parameter, rows: 16 };
+        let loss = tch::no_grad(|| head.loss(&states, &targets, &weights, Some(22.0)));
+        let wide = |x: &Tensor| x.to_device(Device::Cpu).to_kind(Kind::Double);
+        let (matrix, states, index) =
+            (wide(&matrix), wide(&states), targets.to_device(Device::Cpu).unsqueeze(1));
+        let logs = states.mm(&matrix.tr()).log_softmax(-1, None);
+        let by_row = logs.gather(1, &index, false).neg().squeeze_dim(1);
+        let ones = Tensor::ones([rows, 1], (Kind::Double, Device::Cpu));
+        let d = logs.exp().scatter_add(1, &index, &-ones) * (wide(&weights) / 22.0).unsqueeze(1);
+        let what = format!("head in {kind:?}, {vocabulary} tokens");
+        tally.compare(&format!("{what}: losses"), distance(&loss.by_row, &by_row), limit);
+        tally.compare(&format!("{what}: gradient"), distance(&gradient, &d.tr().mm(&states)), limit);
+        let dstates = loss.dstates.unwrap_or_else(|| states.zeros_like());
+        tally.compare(&format!("{what}: gradient of states"), distance(&dstates, &d.mm(&matrix)), limit);
+    }
+}
+
+/// What gradients are multiplied with in updates, as clipping does.
+const SCALE: f64 = 0.37;
+
 /// Ten updates in each form of the optimizer's state, against the formula in double precision.
 fn updates(tally: &mut Tally, device: Device) -> Result<()> {
     for (dtype, state, limit) in [
@@ -213,7 +248,8 @@ fn updates(tally: &mut Tally, device: Device) -> Result<()> {
         (Kind::BFloat16, StateBytes::Eight, 1e-2),
     ] {
         let spec = |name: &str, shape: &[i64]| TensorSpec { name: name.to_owned(), shape: shape.to_vec() };
-        let parameters = Parameters::new(&[spec("matrix", &[300, 200]), spec("norm", &[100])], dtype, device);
+        let parameters =
+            Parameters::new(&[spec("matrix", &[1100, 1000]), spec("norm", &[100])], dtype, device);
         let mut config = Config::new(Base::Checkpoint("".into()), 1e-2);
         config.state_bytes = state;
         config.weight_decay = 0.1;
@@ -228,7 +264,7 @@ fn updates(tally: &mut Tally, device: Device) -> Result<()> {
         let mut optimizer = AdamW::new(&parameters, &config);
         for step in 1..=10 {
             tch::no_grad(|| parameters.gradients.shallow_clone().copy_(&drawn(0.1)));
-            let g = wide(&parameters.gradients);
+            let g = wide(&parameters.gradients) * SCALE;
             m = m * config.beta1 + &g * (1.0 - config.beta1);
             v = v * config.beta2 + &g * &g * (1.0 - config.beta2);
             let c1 = 1.0 - config.beta1.powi(step);
@@ -238,7 +274,7 @@ fn updates(tally: &mut Tally, device: Device) -> Result<()> {
             let _ = decays.narrow(0, parameters.decayed, end - parameters.decayed).fill_(0.0);
             right = &right * (1.0 - decays * (config.lr * config.weight_decay))
                 - (&m / c1) / ((&v / c2).sqrt() + config.epsilon) * config.lr;
-            optimizer.update(&parameters, config.lr, 1.0)?;
+            optimizer.update(&parameters, config.lr, SCALE)?;
         }
         let what = format!("ten updates, {dtype:?} weights, {} bytes a weight", u8::from(state));
         tally.compare(&what, distance(&parameters.weights, &right), limit);

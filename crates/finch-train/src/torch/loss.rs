@@ -43,10 +43,14 @@ impl Head {
     ) -> Loss {
         let matrix = &self.weight.value;
         let (kind, count) = (states.kind(), states.size()[0]);
-        // d(w nll)/dz = w (softmax(z) - onehot(t)). What is the same for a whole row is multiplied where rows are short:
-        // into the states, for the matrix, and into the states' gradient.
-        let scale = divisor.map(|divisor| (weights / divisor).unsqueeze(1).to_kind(kind));
-        let scaled = scale.as_ref().map(|scale| states * scale);
+        // d(w nll)/dz = w (softmax(z) - onehot(t)), where w holds the divisor.
+        let scale = divisor.map(|divisor| (weights / divisor).unsqueeze(1));
+        // In f32 it is multiplied where rows are short: into the states, for the matrix, and into their gradient. What is
+        // rounded to bf16 must be multiplied before: a second rounding of numbers that differ from rounded ones by one
+        // factor goes the same way for all of them.
+        let short = scale.as_ref().filter(|_| kind == Kind::Float);
+        let inputs = short.filter(|_| self.weight.gradient.is_some()).map(|scale| states * scale);
+        let inputs = inputs.as_ref().unwrap_or(states);
         let dstates = divisor.map(|_| states.empty_like());
         // With bf16 weights each slice's product would be rounded before it is added; the sum is kept in f32.
         let summed = divisor.is_some() && self.weight.gradient.is_some() && kind != Kind::Float;
@@ -61,13 +65,13 @@ impl Head {
             let logs = buffers.logarithms(&slice(states), matrix);
             let found = logs.gather(1, &index, false);
             by_row.push(found.squeeze_dim(1).neg());
-            if let (Some(scaled), Some(dstates)) = (&scaled, &dstates) {
-                let d = buffers.gradient(&index, &found);
+            if let (Some(scale), Some(dstates)) = (&scale, &dstates) {
+                let d = buffers.gradient(&index, &found, &slice(scale));
                 let _ = d.mm_out(&slice(dstates), matrix);
                 match &mut sum {
                     // Products of bf16 matrices have no f32 result on the CPU; on CUDA this one is not worth a branch.
-                    Some(sum) => drop(sum.g_add_(&d.transpose(0, 1).mm(&slice(scaled)))),
-                    None => self.weight.add_product(&d, &slice(scaled)),
+                    Some(sum) => drop(sum.g_add_(&d.transpose(0, 1).mm(&slice(inputs)))),
+                    None => self.weight.add_product(&d, &slice(inputs)),
                 }
             }
             start += length;
@@ -76,7 +80,10 @@ impl Head {
         if let Some(sum) = sum {
             self.weight.add(|| sum.to_kind(kind));
         }
-        let dstates = dstates.zip(scale).map(|(mut dstates, scale)| dstates.g_mul_(&scale));
+        let dstates = dstates.map(|mut dstates| match short {
+            Some(scale) => dstates.g_mul_(scale),
+            None => dstates,
+        });
         let by_row = if by_row.is_empty() { weights.zeros_like() } else { Tensor::cat(&by_row, 0) };
         let sum = (&by_row * weights).to_kind(Kind::Double).sum(Kind::Double);
         Loss { sum, by_row, dstates }
@@ -108,13 +115,14 @@ impl Buffers {
         if self.narrow.is_some() {
             logs.copy_(&logits);
         }
-        // Each row is read to its end before it is written.
+        // In place: the sums of a row are known before any of it is written, and an element is written by whoever reads it.
         let _ = logs.shallow_clone().internal_log_softmax_out(&logs, -1, false);
         logs
     }
 
-    /// The gradient of the logits, where the targets' logarithms are `found`, `[rows, 1]`; the logarithms are gone.
-    fn gradient(&mut self, targets: &Tensor, found: &Tensor) -> Tensor {
+    /// The gradient of the logits, where the targets' logarithms are `found`, `[rows, 1]`; the logarithms are gone. It is
+    /// multiplied by `scale`, `[rows, 1]`, where it is not f32.
+    fn gradient(&mut self, targets: &Tensor, found: &Tensor, scale: &Tensor) -> Tensor {
         let mut d = self.wide.narrow(0, 0, self.length);
         let _ = d.exp_();
         // At the target itself, p - 1 without the rounding of p, which is near 1 where the model is sure.
@@ -123,9 +131,39 @@ impl Buffers {
             None => d,
             Some(narrow) => {
                 let mut narrow = narrow.narrow(0, 0, self.length);
-                narrow.copy_(&d);
+                if d.device().is_cuda() {
+                    return d.mul_out(&narrow, scale);
+                }
+                // Here the CPU would make a result in f32 first.
+                narrow.copy_(&d.g_mul_(scale));
                 narrow
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn a_divisor_that_bf16_cannot_hold_does_not_shift_every_gradient() {
+        tch::manual_seed(5);
+        let normal = |size: [i64; 2]| Tensor::randn(size, (Kind::Float, Device::Cpu)).to_kind(Kind::BFloat16);
+        let (matrix, states) = (normal([64, 32]), normal([50, 32]));
+        let targets = Tensor::arange(50, (Kind::Int64, Device::Cpu));
+        let weights = Tensor::ones([50], (Kind::Float, Device::Cpu));
+        let norms = |divisor: f64| {
+            let gradient = Some(matrix.zeros_like());
+            let head = Head::new(Parameter { value: matrix.shallow_clone(), gradient });
+            let dstates = head.loss(&states, &targets, &weights, Some(divisor)).dstates;
+            let norm = |x: Tensor| x.to_kind(Kind::Double).norm().double_value(&[]);
+            [dstates, head.weight.gradient].map(|x| norm(x.expect("a gradient")) * divisor)
+        };
+        // 1/4096 is a bf16 number, and the nearest one to 1/4088 is off by 2e-3.
+        for (exact, rounded) in norms(4096.0).into_iter().zip(norms(4088.0)) {
+            assert!((rounded / exact - 1.0).abs() < 1e-3, "{rounded} against {exact}");
         }
     }
 }

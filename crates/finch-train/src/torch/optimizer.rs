@@ -16,7 +16,7 @@ use finch_train::budget::update_elements;
 use finch_train::error::Result;
 
 /// Elements that are looked at together for numbers that are none.
-const PART: i64 = 1 << 24;
+const LOOKED_AT: i64 = 1 << 24;
 
 /// Elements whose squares are added up in f32 before f64 takes over.
 const NORM_PART: i64 = 1 << 20;
@@ -227,7 +227,7 @@ fn broken(parameters: &Parameters, flat: &Tensor) -> Vec<String> {
     // A part at a time: the question takes several bytes an element.
     let finite = |x: &Tensor| {
         no_grad(|| {
-            x.reshape([-1]).split(PART, 0).iter().all(|part| part.isfinite().all().int64_value(&[]) != 0)
+            x.reshape([-1]).split(LOOKED_AT, 0).iter().all(|part| part.isfinite().all().int64_value(&[]) != 0)
         })
     };
     // One look at everything answers most calls.
