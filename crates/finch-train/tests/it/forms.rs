@@ -52,8 +52,14 @@ fn all_of(bench: &Bench, least: f64) {
 
     let printed = bench.finch_train(&["eval", "whole/model", "--data", "data", "--json"]).ok();
     let again = evals(&events(&printed.out)).remove(0);
-    // Adapters are merged, and rounded once more than they were in training.
-    let near = if start.trainable < start.parameters { 2e-3 } else { 1e-6 };
+    // Adapters are merged, and in bf16 the merged weights are rounded: by 2^-9 each, which this loss feels in its third
+    // decimal (2.9e-3 seen).
+    let config = std::fs::read_to_string(bench.path("config.toml")).expect("config");
+    let near = match (start.trainable < start.parameters, config.contains("bf16")) {
+        (true, true) => 6e-3,
+        (true, false) => 1e-5,
+        (false, _) => 1e-6,
+    };
     assert!((again.loss - last.loss).abs() < near, "{} and {}", again.loss, last.loss);
 }
 
