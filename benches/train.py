@@ -129,7 +129,8 @@ def contest(title: str, model: Path, trained: float, variants: dict) -> list:
     for one in contestants:
         part = f"{one.rate() / best:.2f}" if best else "-"
         median = lambda value: statistics.median(map(value, one.runs))
-        rows.append([one.name, f"{one.rate():.1f}", f"{one.rates()[0]:.0f}-{one.rates()[-1]:.0f}", part, f"{median(lambda run: run.anonymous) / 1e6:.0f}",
+        slowest, fastest = one.rates()[0], one.rates()[-1]
+        rows.append([one.name, f"{one.rate():.1f}", f"{slowest:.0f}-{fastest:.0f}", part, f"{median(lambda run: run.anonymous) / 1e6:.0f}",
                      f"{median(lambda run: run.resident) / 1e6:.0f}", f"{median(lambda run: run.others):.0%}"])
     watch.show(rows, found.markdown, 1)
     phases(contestants)

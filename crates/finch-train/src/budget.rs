@@ -200,7 +200,8 @@ struct Needs {
     /// The same of the last layer, behind whose attention untrained rows are left out.
     last: Inner,
     head: u128,
-    /// States before the head, the same scaled, their gradient, and the last layer's output.
+    /// States before the head, the same scaled (in f32 alone, and counted always), their gradient, and the last layer's
+    /// output.
     states: u128,
     update: u128,
 }

@@ -59,7 +59,7 @@ pub(crate) struct Identity {
 }
 
 /// How far a training is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Point {
     /// Steps done.
     pub(crate) step: u64,

@@ -56,7 +56,7 @@ impl Head {
         let summed = divisor.is_some() && self.weight.gradient.is_some() && kind != Kind::Float;
         let mut sum = summed.then(|| Tensor::zeros(matrix.size(), (Kind::Float, matrix.device())));
         let mut by_row = Vec::new();
-        let mut buffers = Buffers::new(self.rows.min(count), matrix, kind);
+        let buffers = Buffers::new(self.rows.min(count), matrix, kind);
         let mut start = 0;
         while start < count {
             let length = self.rows.min(count - start);
@@ -96,21 +96,19 @@ struct Buffers {
     wide: Tensor,
     /// Logits and later the gradient in the weights' type, where it is not f32.
     narrow: Option<Tensor>,
-    /// Rows of the slice that is in them.
-    length: i64,
 }
 
 impl Buffers {
     fn new(rows: i64, matrix: &Tensor, kind: Kind) -> Self {
         let room = |kind: Kind| Tensor::empty([rows, matrix.size()[0]], (kind, matrix.device()));
-        Self { wide: room(Kind::Float), narrow: (kind != Kind::Float).then(|| room(kind)), length: rows }
+        Self { wide: room(Kind::Float), narrow: (kind != Kind::Float).then(|| room(kind)) }
     }
 
     /// The logarithms of the probabilities that states give to each token.
-    fn logarithms(&mut self, states: &Tensor, matrix: &Tensor) -> Tensor {
-        self.length = states.size()[0];
-        let logits = self.narrow.as_ref().unwrap_or(&self.wide).narrow(0, 0, self.length);
-        let mut logs = self.wide.narrow(0, 0, self.length);
+    fn logarithms(&self, states: &Tensor, matrix: &Tensor) -> Tensor {
+        let length = states.size()[0];
+        let logits = self.narrow.as_ref().unwrap_or(&self.wide).narrow(0, 0, length);
+        let mut logs = self.wide.narrow(0, 0, length);
         let _ = states.mm_out(&logits, &matrix.transpose(0, 1));
         if self.narrow.is_some() {
             logs.copy_(&logits);
@@ -122,15 +120,16 @@ impl Buffers {
 
     /// The gradient of the logits, where the targets' logarithms are `found`, `[rows, 1]`; the logarithms are gone. It is
     /// multiplied by `scale`, `[rows, 1]`, where it is not f32.
-    fn gradient(&mut self, targets: &Tensor, found: &Tensor, scale: &Tensor) -> Tensor {
-        let mut d = self.wide.narrow(0, 0, self.length);
+    fn gradient(&self, targets: &Tensor, found: &Tensor, scale: &Tensor) -> Tensor {
+        let length = found.size()[0];
+        let mut d = self.wide.narrow(0, 0, length);
         let _ = d.exp_();
         // At the target itself, p - 1 without the rounding of p, which is near 1 where the model is sure.
         let _ = d.scatter_(1, targets, &found.expm1());
         match &self.narrow {
             None => d,
             Some(narrow) => {
-                let mut narrow = narrow.narrow(0, 0, self.length);
+                let mut narrow = narrow.narrow(0, 0, length);
                 if d.device().is_cuda() {
                     return d.mul_out(&narrow, scale);
                 }
